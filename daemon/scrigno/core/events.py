@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What happened, told to whoever listens in this process. Loop thread only."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """The root of all event types."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceStored(Event):
+    """An instance was made durable and is in the catalogue."""
+
+    study_uid: str
+    series_uid: str
+    sop_instance_uid: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceHeld(Event):
+    """An object was kept in the inbox instead of the archive."""
+
+    inbox_id: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerRegistered(Event):
+    """An unknown node made contact and stands on the pending list."""
+
+    peer_name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeChanged(Event):
+    """A volume went from one state to another."""
+
+    volume: str
+    before: str
+    after: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingsChanged(Event):
+    """A new revision of the settings is in force."""
+
+    revision: int
+
+
+E = TypeVar("E", bound=Event)
+
+
+class EventBus:
+    """Calls every subscriber of an event's type at once; a subscriber that raises is logged."""
+
+    def __init__(self) -> None:
+        """Start with no subscriber."""
+        self._subscribers: dict[type[Event], list[Callable[..., None]]] = {}
+
+    def subscribe(self, kind: type[E], callback: Callable[[E], None]) -> Callable[[], None]:
+        """Call `callback` for each event of `kind`; the answer unsubscribes."""
+        callbacks = self._subscribers.setdefault(kind, [])
+        callbacks.append(callback)
+
+        def unsubscribe() -> None:
+            if callback in callbacks:
+                callbacks.remove(callback)
+
+        return unsubscribe
+
+    def publish(self, event: Event) -> None:
+        """Tell every subscriber; must be quick, subscribers hand longer work to their own task."""
+        for callback in tuple(self._subscribers.get(type(event), ())):
+            try:
+                callback(event)
+            except Exception:
+                # One listener must not keep the others from hearing, nor harm the publisher.
+                log.exception("event %s: a subscriber failed", type(event).__name__)

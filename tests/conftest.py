@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every test shares: the data directory when it is there, and blockbuster on every loop."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from blockbuster import BlockBuster, blockbuster_ctx
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _no_blocking_calls_in_the_loop(request: pytest.FixtureRequest) -> Iterator[BlockBuster | None]:
+    """Raise when the product's own code blocks the event loop."""
+    with blockbuster_ctx("scrigno") as bb:
+        yield bb
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path | None:
+    """Return the folder of real DICOM files, or None where there is none."""
+    named = os.environ.get("SCRIGNO_TEST_DATA")
+    folder = Path(named) if named else REPOSITORY.parent / "shared" / "data"
+    return folder if (folder / "MANIFEST.tsv").is_file() else None
