@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Facts to conditions, and whether the box is ready."""
+
+from dataclasses import replace
+
+import pytest
+
+from scrigno.health.conditions import (
+    BACKUP_AWAY_CRITICAL_S,
+    Condition,
+    Facts,
+    Level,
+    VolumeFacts,
+    conditions,
+    readiness,
+    worst,
+)
+
+DATA = VolumeFacts(name="data", role="data", state="online", total_bytes=1000, free_bytes=900)
+BACKUP = VolumeFacts(name="backup1", role="backup", state="online")
+WELL = Facts(volumes=(DATA, BACKUP), devices_available=3, staging_capacity_bytes=100)
+
+
+def _codes(facts: Facts) -> dict[str, Level]:
+    return {one.code: one.level for one in conditions(facts)}
+
+
+def test_a_box_that_is_well_has_no_condition_and_is_ready() -> None:
+    assert conditions(WELL) == ()
+    assert worst(()) is Level.INFO
+    assert readiness(WELL).ready
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "level"),
+    [
+        ("suspect", "volume-suspect", Level.WARNING),
+        ("offline", "volume-offline", Level.CRITICAL),
+        ("readonly", "volume-readonly", Level.CRITICAL),
+        ("full", "volume-full", Level.CRITICAL),
+        ("recovering", "volume-recovering", Level.NOTICE),
+        ("absent", "volume-absent", Level.CRITICAL),
+        ("foreign", "volume-foreign", Level.CRITICAL),
+    ],
+)
+def test_every_bad_state_of_the_data_volume_is_named(state: str, code: str, level: Level) -> None:
+    facts = replace(WELL, volumes=(replace(DATA, state=state, reason="EIO on write"), BACKUP))
+    found = conditions(facts)
+    assert [(one.code, one.level, one.subject) for one in found] == [(code, level, "data")]
+    assert found[0].explanation == "EIO on write"
+    assert "data" in found[0].summary
+    assert found[0].next_step
+    assert readiness(facts).ready  # the backup volume still takes and gives images
+
+
+def test_a_backup_that_is_away_becomes_critical_after_a_day() -> None:
+    away = replace(BACKUP, state="absent", away_s=60)
+    assert _codes(replace(WELL, volumes=(DATA, away)))["volume-absent"] is Level.WARNING
+    away = replace(away, away_s=BACKUP_AWAY_CRITICAL_S)
+    assert _codes(replace(WELL, volumes=(DATA, away)))["volume-absent"] is Level.CRITICAL
+
+
+def test_without_a_writable_volume_nothing_can_be_stored_and_the_box_says_so() -> None:
+    dead = tuple(replace(one, state="offline") for one in (DATA, BACKUP))
+    facts = replace(WELL, volumes=dead)
+    assert _codes(facts)["no-storage"] is Level.CRITICAL
+    ready = readiness(facts)
+    assert not ready.ready
+    assert [code for code, _ in ready.reasons] == ["no-volume-writable", "no-volume-readable"]
+
+
+def test_a_read_only_box_can_be_read_but_is_not_ready() -> None:
+    facts = replace(WELL, volumes=(replace(DATA, state="readonly"),))
+    assert [code for code, _ in readiness(facts).reasons] == ["no-volume-writable"]
+
+
+def test_while_volumes_start_no_alarm_is_raised() -> None:
+    facts = replace(WELL, volumes=(replace(DATA, state="starting"),))
+    assert conditions(facts) == ()
+    assert not readiness(facts).ready
+
+
+@pytest.mark.spec("ST-2")
+def test_fewer_devices_than_the_policy_asks_for_is_critical() -> None:
+    facts = replace(WELL, volumes=(DATA,), devices_available=1)
+    (one,) = conditions(facts)
+    assert (one.code, one.level) == ("copies-below-policy", Level.CRITICAL)
+    assert "1 instead of 2" in one.summary
+
+
+@pytest.mark.spec("ST-7")
+@pytest.mark.parametrize(
+    ("used", "level"),
+    [(84, None), (85, Level.NOTICE), (90, Level.WARNING), (95, Level.CRITICAL)],
+)
+def test_space_has_three_levels(used: int, level: Level | None) -> None:
+    volume = replace(DATA, total_bytes=100, free_bytes=100 - used)
+    assert _codes(replace(WELL, volumes=(volume, BACKUP))).get("volume-space") is level
+
+
+def test_a_volume_that_misses_images_for_an_hour_lags() -> None:
+    late = replace(BACKUP, owed_objects=12, oldest_debt_s=7200)
+    assert _codes(replace(WELL, volumes=(DATA, late))) == {"replication-lag": Level.WARNING}
+
+
+def test_staging_fills_fails_and_is_full() -> None:
+    assert _codes(replace(WELL, staging_used_bytes=69)) == {}
+    assert _codes(replace(WELL, staging_used_bytes=70)) == {"staging-high": Level.WARNING}
+    full = replace(WELL, staging_used_bytes=100)
+    assert _codes(full) == {"staging-high": Level.CRITICAL}
+    assert readiness(full).reasons[0][0] == "staging-full"
+    failed = replace(full, staging_error="EIO")
+    assert _codes(failed) == {"staging-failed": Level.CRITICAL}
+    assert readiness(failed).reasons[0][0] == "staging-failed"
+
+
+def test_the_index_speaks_up() -> None:
+    facts = replace(WELL, index_error="disk full", pending_objects=3, index_backup_age_s=3e5)
+    assert _codes(facts) == {
+        "index-failed": Level.CRITICAL,
+        "objects-pending": Level.WARNING,
+        "index-backup-old": Level.WARNING,
+    }
+    assert readiness(facts).reasons[0][0] == "index-failed"
+    assert readiness(replace(WELL, stopping=True)).reasons[0][0] == "stopping"
+
+
+@pytest.mark.spec("ST-10")
+def test_what_is_kept_aside_is_shown() -> None:
+    facts = replace(WELL, inbox_conflicts=1, inbox_unreadable=2, inbox_held=3, bad_copies=4)
+    assert _codes(facts) == {
+        "duplicate-uid-different-content": Level.CRITICAL,
+        "objects-unreadable": Level.WARNING,
+        "objects-held": Level.NOTICE,
+        "copies-bad": Level.CRITICAL,
+    }
+
+
+@pytest.mark.spec("AD-8")
+def test_a_limit_of_studies_is_announced_and_named() -> None:
+    assert _codes(replace(WELL, studies=10, max_studies=None)) == {}
+    assert _codes(replace(WELL, studies=94, max_studies=100)) == {}
+    assert _codes(replace(WELL, studies=95, max_studies=100)) == {"capacity-near": Level.WARNING}
+    assert _codes(replace(WELL, studies=100, max_studies=100)) == {
+        "capacity-reached": Level.CRITICAL
+    }
+
+
+def test_the_worst_comes_first() -> None:
+    facts = replace(WELL, inbox_held=1, inbox_conflicts=1, inbox_unreadable=1)
+    found: tuple[Condition, ...] = conditions(facts)
+    assert [one.level for one in found] == [Level.CRITICAL, Level.WARNING, Level.NOTICE]
+    assert worst(found) is Level.CRITICAL
