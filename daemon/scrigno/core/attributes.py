@@ -27,7 +27,7 @@ class PersonName:
     @staticmethod
     def parse(text: str) -> "PersonName":
         """Split a decoded PN value at `=`; further groups than three are joined to the third."""
-        groups = (text.split("=", 2) + ["", "", ""])[:3]
+        groups = [*text.split("=", 2), "", ""][:3]
         return PersonName(
             alphabetic=Phi(groups[0]), ideographic=Phi(groups[1]), phonetic=Phi(groups[2])
         )

@@ -1,0 +1,63 @@
+# Scrigno: the verbs of the project. `make help` lists them.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.built
+ROOMS := daemon tests bench tools
+
+.DEFAULT_GOAL := help
+.PHONY: help build run test test-fast check format bench spec mutants lock deb clean
+
+help: ## list the verbs
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+build: $(STAMP) ## make everything in .venv without starting it
+
+$(STAMP): pyproject.toml requirements.lock
+	@tools/make-venv $(PYTHON) $(VENV)
+	@touch $@
+
+run: build ## start the box on folders under ./var and print how to reach it
+	@$(BIN)/python tools/run_box.py
+
+test: build $(VENV)/.dev ## install what the tests need and run all of them
+	@tools/need-test-packages
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-fast: $(VENV)/.dev ## the tests that take less than ten seconds each
+	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+check: build $(VENV)/.dev ## format, lint, types, layers, spelling, licences, house rules
+	@PATH="$(CURDIR)/$(BIN):$$PATH" tools/check
+
+format: $(VENV)/.dev ## put the code into its format
+	@$(BIN)/ruff format $(ROOMS)
+	@$(BIN)/ruff check --fix --quiet $(ROOMS)
+
+bench: build $(VENV)/.dev ## measure side by side with Orthanc and DCMTK
+	@$(BIN)/python -m bench $(BENCH_ARGS)
+
+spec: build $(VENV)/.dev ## print the rows of the specification proved by a test, and those not
+	@$(BIN)/python tools/spec_rows.py
+
+mutants: build $(VENV)/.dev ## break the durable path on purpose, one way at a time, and see a test fail
+	@$(BIN)/python tools/mutants.py
+
+lock: $(VENV)/.dev ## write the locked versions anew from pyproject.toml
+	@$(BIN)/pip-compile --quiet --strip-extras --no-emit-index-url --no-emit-trusted-host \
+	    --no-emit-find-links --generate-hashes --allow-unsafe -o requirements.lock pyproject.toml
+	@$(BIN)/pip-compile --quiet --strip-extras --no-emit-index-url --no-emit-trusted-host \
+	    --no-emit-find-links --generate-hashes --allow-unsafe --extra dev \
+	    -c requirements.lock -o requirements-dev.lock pyproject.toml
+
+$(VENV)/.dev: $(STAMP) requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+deb: ## build the Debian package
+	@echo "make deb: the Debian package is not made yet; the daemon runs from a checkout by 'make run'." >&2; exit 1
+
+clean: ## remove what was built; the folders under ./var stay
+	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@find daemon tests bench tools -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One function a command: ask the daemon, print the answer."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from scrigno import __version__
+from scrigno.core.errors import CommandError, ConfigError, ScrignoError
+from scrigno.settings.boot import load_config
+
+from . import words
+from .client import RefusedByDaemon, call
+
+DONE: Final = 0
+FAILED: Final = 1
+WRONG_USE: Final = 2
+
+Progress = Callable[[Mapping[str, Any]], None]
+
+
+def run_command(options: argparse.Namespace) -> int:
+    """Run what the parser found; returns the exit code."""
+    name = f"{options.command} {options.verb}" if hasattr(options, "verb") else options.command
+    try:
+        return COMMANDS[name](options)
+    except ConfigError as error:
+        _complain(error.sentence())
+        return WRONG_USE
+    except RefusedByDaemon as error:
+        _complain(error.sentence())
+        return WRONG_USE if error.remote_code == ConfigError.code else FAILED
+    except ScrignoError as error:
+        _complain(error.sentence())
+        return FAILED
+    except KeyboardInterrupt:
+        _complain("Stopped; what was done until now stays done.")
+        return FAILED
+
+
+def _complain(sentence: str) -> None:
+    sys.stderr.write(f"scrigno: {sentence}\n")
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
+
+
+def _state_dir(options: argparse.Namespace) -> Path:
+    config: Path = options.config
+    return load_config(config).state_dir
+
+
+def _ask(
+    options: argparse.Namespace, command: str, *, progress: bool = False, **arguments: Any
+) -> Any:
+    on_progress = _progress_line if progress and sys.stderr.isatty() else lambda _step: None
+    try:
+        return call(_state_dir(options), command, arguments, on_progress)
+    finally:
+        if progress and sys.stderr.isatty():
+            sys.stderr.write("\r\033[K")
+
+
+def _progress_line(step: Mapping[str, Any]) -> None:
+    sys.stderr.write(f"\r\033[K{words.progress(step)}")
+    sys.stderr.flush()
+
+
+def _show(options: argparse.Namespace, result: Any, text: Callable[[Any], str]) -> None:
+    _say(json.dumps(result, indent=2, ensure_ascii=False) if options.json else text(result))
+
+
+def _version(_options: argparse.Namespace) -> int:
+    _say(f"scrigno {__version__}")
+    return DONE
+
+
+def _setup_code(options: argparse.Namespace) -> int:
+    _say(_ask(options, "setup-code")["code"])
+    return DONE
+
+
+def _claim(options: argparse.Namespace) -> int:
+    password = sys.stdin.readline().rstrip("\n")
+    if not password:
+        raise CommandError(
+            "No password came on standard input.",
+            next_step=f"Give it like this: echo … | scrigno claim --user {options.user}",
+        )
+    _ask(options, "claim", user=options.user, password=password)
+    _say(f"The box is claimed; {options.user} can log in.")
+    return DONE
+
+
+def _status(options: argparse.Namespace) -> int:
+    result = _ask(options, "status")
+    _show(options, result, words.status)
+    return DONE if result["ready"] else FAILED
+
+
+def _import(options: argparse.Namespace) -> int:
+    missing = [path for path in options.paths if not path.exists()]
+    if missing:
+        raise CommandError(
+            f"There is no {missing[0]}.", next_step="Name a file or folder that exists."
+        )
+    result = _ask(
+        options,
+        "import",
+        progress=True,
+        paths=[str(path.resolve()) for path in options.paths],
+        recursive=not options.no_recursive,
+    )
+    _show(options, result, words.import_report)
+    return FAILED if result["counts"].get("refused") else DONE
+
+
+def _verify(options: argparse.Namespace) -> int:
+    result = _ask(options, "verify", progress=True, study=options.study)
+    _show(options, result, words.verify_report)
+    return DONE if not result["bad"] and not result["unreadable"] else FAILED
+
+
+def _rebuild(options: argparse.Namespace) -> int:
+    result = _ask(options, "rebuild-index", progress=True, volume=options.from_volume)
+    _show(options, result, words.rebuild_report)
+    return DONE
+
+
+def _reconcile(options: argparse.Namespace) -> int:
+    result = _ask(options, "reconcile", progress=True, fix=options.fix)
+    _show(options, result, words.reconcile_report)
+    return DONE if result["clean"] or options.fix else FAILED
+
+
+def _config_check(options: argparse.Namespace) -> int:
+    load_config(options.config)
+    _say(f"{options.config} can be used.")
+    return DONE
+
+
+def _config_export(options: argparse.Namespace) -> int:
+    _say(_ask(options, "config-export")["yaml"])
+    return DONE
+
+
+def _config_import(options: argparse.Namespace) -> int:
+    if str(options.file) == "-":
+        text = sys.stdin.read()
+    else:
+        try:
+            text = options.file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise CommandError(f"{options.file} cannot be read: {error}.") from error
+    result = _ask(options, "config-import", yaml=text)
+    _say(f"Revision {result['revision']} is in force.")
+    return DONE
+
+
+def _config_history(options: argparse.Namespace) -> int:
+    for row in _ask(options, "config-history"):
+        _say(f"{row['revision']:5}  {row['at']}  {row['author']:12}  {row['why']}")
+    return DONE
+
+
+def _config_revert(options: argparse.Namespace) -> int:
+    result = _ask(options, "config-revert", revision=options.revision)
+    _say(f"Revision {result['revision']} is in force, with the values of {options.revision}.")
+    return DONE
+
+
+def _volume_list(options: argparse.Namespace) -> int:
+    _show(options, _ask(options, "volume-list"), words.volume_table)
+    return DONE
+
+
+def _volume_adopt(options: argparse.Namespace) -> int:
+    result = _ask(options, "volume-adopt", name=options.name, force=options.force)
+    _show(options, [result], words.volume_table)
+    return DONE
+
+
+COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
+    "version": _version,
+    "setup-code": _setup_code,
+    "claim": _claim,
+    "status": _status,
+    "import": _import,
+    "verify": _verify,
+    "rebuild-index": _rebuild,
+    "reconcile": _reconcile,
+    "config check": _config_check,
+    "config export": _config_export,
+    "config import": _config_import,
+    "config history": _config_history,
+    "config revert": _config_revert,
+    "volume list": _volume_list,
+    "volume adopt": _volume_adopt,
+}
