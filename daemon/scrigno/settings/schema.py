@@ -159,7 +159,7 @@ class WebConfig:
 
     host: str = "0.0.0.0"  # noqa: S104 - the pages are there to be reached from the network
     port: int = 80
-    tls_port: int = 443
+    tls_port: int | None = 443  # None: no https
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
