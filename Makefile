@@ -55,8 +55,8 @@ $(VENV)/.dev: $(STAMP) requirements-dev.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@touch $@
 
-deb: ## build the Debian package
-	@echo "make deb: the Debian package is not made yet; the daemon runs from a checkout by 'make run'." >&2; exit 1
+deb: build ## build the Debian package into dist/
+	@tools/build-deb
 
 clean: ## remove what was built; the folders under ./var stay
 	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -41,8 +41,9 @@ class ControlServer:
 
     async def start(self) -> None:
         """Listen; a socket left by an earlier run is replaced (the state lock is ours)."""
+        listener = await asyncio.to_thread(self._bind)
         self._server = await asyncio.start_unix_server(
-            self._serve, sock=self._bind(), limit=REQUEST_LIMIT_BYTES
+            self._serve, sock=listener, limit=REQUEST_LIMIT_BYTES
         )
 
     def _bind(self) -> socket.socket:
@@ -50,11 +51,10 @@ class ControlServer:
         server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         # By way of the folder's descriptor: a socket's path is limited to 107 bytes (unix(7)).
         folder = os.open(self._state_dir, os.O_RDONLY | os.O_DIRECTORY)
-        before = os.umask(0o177)
         try:
+            os.fchmod(server.fileno(), 0o600)  # bind(2) gives the name the socket's own mode
             server.bind(f"/proc/self/fd/{folder}/{SOCKET_NAME}")
         finally:
-            os.umask(before)
             os.close(folder)
         return server
 
@@ -67,7 +67,8 @@ class ControlServer:
             writer.transport.abort()
         await self._server.wait_closed()
         self._server = None
-        (self._state_dir / SOCKET_NAME).unlink(missing_ok=True)
+        socket_path = self._state_dir / SOCKET_NAME
+        await asyncio.to_thread(socket_path.unlink, missing_ok=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open.add(writer)
