@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A query on the DICOM information model (PS3.4 C.2.2.2 and C.6) as types, without its wire form."""
+"""A query on the DICOM information model (PS3.4 C.2.2.2 and C.6) as types."""
 
 from dataclasses import dataclass
 from enum import StrEnum
