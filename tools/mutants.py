@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Break the durable path on purpose, one way at a time, and see a test fail each time.
+
+A mutant that no test catches means that the promise it breaks is not proved. The list is in
+tests/mutants.yaml: what is broken, by which replacement, which tests must notice. Each runs on a
+copy of the checkout; the checkout itself is never touched.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess  # noqa: TID251 - a tool of the checkout, not the product
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+LIST = ROOT / "tests" / "mutants.yaml"
+LIMIT_S = 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mutant:
+    """One break: in `file`, the only occurrence of `before` becomes `after`."""
+
+    name: str
+    breaks: str
+    file: str
+    before: str
+    after: str
+    caught_by: tuple[str, ...]
+
+
+def mutants() -> list[Mutant]:
+    """Read the list."""
+    rows = yaml.safe_load(LIST.read_text(encoding="utf-8"))
+    return [Mutant(**{**row, "caught_by": tuple(row["caught_by"])}) for row in rows]
+
+
+def copy_of_the_checkout(place: Path) -> Path:
+    """Copy what the tests need; the environment itself is shared."""
+    copy = place / "checkout"
+    for name in ("daemon", "tests", "webui", "config", "tools", "docs"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "requirements.lock"):
+        shutil.copy(ROOT / name, copy / name)
+    return copy
+
+
+def passes(checkout: Path, tests: tuple[str, ...]) -> tuple[bool, str]:
+    """Run the tests against the daemon of `checkout`; returns whether all passed, and the end."""
+    data = os.environ.get("SCRIGNO_TEST_DATA", str(ROOT.parent / "shared" / "data"))
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(checkout / "daemon"),
+        "SCRIGNO_TEST_DATA": data,
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests],
+            cwd=checkout,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return False, f"did not end within {LIMIT_S} s"
+    lines = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    return done.returncode == 0, (lines or done.stdout.splitlines()[-1:] or [""])[0]
+
+
+def try_out(mutant: Mutant) -> str:
+    """Return "" when the mutant is caught, else what is wrong."""
+    with tempfile.TemporaryDirectory(prefix="scrigno-mutant-") as place:
+        checkout = copy_of_the_checkout(Path(place))
+        file = checkout / mutant.file
+        text = file.read_text(encoding="utf-8")
+        if text.count(mutant.before) != 1:
+            return f"{mutant.file} holds the text to break {text.count(mutant.before)} times"
+        sound, end = passes(checkout, mutant.caught_by)
+        if not sound:
+            return f"its tests fail without it: {end}"
+        file.write_text(text.replace(mutant.before, mutant.after), encoding="utf-8")
+        survived, end = passes(checkout, mutant.caught_by)
+        if survived:
+            return "SURVIVED: no test noticed"
+        sys.stdout.write(f"  caught    {mutant.name:34} {end[:100]}\n")
+        sys.stdout.flush()
+    return ""
+
+
+def main() -> int:
+    """Try every mutant, or those named; returns 1 when one survived or could not be applied."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help="only these mutants")
+    names = parser.parse_args().names
+    chosen = [mutant for mutant in mutants() if not names or mutant.name in names]
+    failures = 0
+    for mutant in chosen:
+        problem = try_out(mutant)
+        if problem:
+            failures += 1
+            sys.stdout.write(f"  NOT CAUGHT {mutant.name:33} {problem}\n")
+    sys.stdout.write(f"{len(chosen) - failures} mutants caught, {failures} not\n")
+    return 1 if failures or not chosen else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
