@@ -29,13 +29,13 @@ class Placed:
     degraded: bool  # fewer devices than the policy wants
 
 
-class NoDurableStorage(ScrignoError):  # noqa: N818 - named for what happened
+class NoDurableStorage(ScrignoError):
     """No volume could take the object; nothing of it is left."""
 
     code: ClassVar[str] = "no-durable-storage"
 
 
-class KeyConflict(ScrignoError):  # noqa: N818 - named for what happened
+class KeyConflict(ScrignoError):
     """Another object stands under the key; nothing was changed. The Sealed is still usable."""
 
     code: ClassVar[str] = "key-conflict"

@@ -11,30 +11,47 @@ executor made here.
 """
 
 import asyncio
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import threading
+import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import ClassVar, Final, TypeVar
 
 from scrigno.core.counters import Counters
 from scrigno.core.errors import ScrignoError
 
+from .tree import SYNC_EVERY_BYTES, reserve_bytes
+
 HEAD_BYTES: Final = 256 << 10  # what header readers may look at without a read
+THREADS: Final = 8  # concurrent fsyncs share journal commits; more threads bring nothing
+NOTE_ATTRIBUTE: Final = "user.scrigno.note"
+NOTE_LIMIT_BYTES: Final = 3500  # ext4 keeps an attribute in one block
+JOURNAL_FOLDER: Final = "journal"
+_FULL_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+T = TypeVar("T")
 
 
-class StagingFull(ScrignoError):  # noqa: N818 - named for what happened
+class StagingFull(ScrignoError):
     """Staging has no room for the object; nothing of it is left."""
 
     code: ClassVar[str] = "staging-full"
 
 
-class StagingFailed(ScrignoError):  # noqa: N818 - named for what happened
+class StagingFailed(ScrignoError):
     """The staging device failed; nothing of the object is left."""
 
     code: ClassVar[str] = "staging-failed"
 
 
-class ObjectTooLarge(ScrignoError):  # noqa: N818 - named for what happened
+class ObjectTooLarge(ScrignoError):
     """The object is over the limit given to `begin`; nothing of it is left."""
 
     code: ClassVar[str] = "object-too-large"
@@ -53,10 +70,6 @@ class JournalEntry:
 class Staging:
     """The staging directory. Loop thread only, except what it runs in its own executor."""
 
-    device: int  # st_dev, known after open()
-    used_bytes: int
-    full: bool
-
     def __init__(
         self,
         root: Path,
@@ -64,74 +77,437 @@ class Staging:
         capacity_bytes: int,
         counters: Counters,
         high_water_bytes: int = 1 << 20,
-    ) -> None: ...
+    ) -> None:
+        """Nothing is touched before `open()`.
+
+        `capacity_bytes` bounds what stands in the journal plus what is arriving. One object holds
+        at most twice `high_water_bytes` in memory.
+        """
+        self.device = 0  # st_dev, once open
+        self.high_water_bytes = high_water_bytes
+        self._folder_path = root / JOURNAL_FOLDER
+        self._capacity_bytes = capacity_bytes
+        self._counters = counters
+        self._executor: ThreadPoolExecutor | None = None
+        self._folder_fd = -1
+        self._arriving_bytes = 0
+        self._lock = threading.Lock()  # protects the next two, which executor threads change
+        self._sizes: dict[str, int] = {}  # journal name -> bytes
+        self._standing_bytes = 0
 
     async def open(self) -> None:
-        """Make the journal directory; raises StagingFailed in words when it cannot serve."""
-        raise NotImplementedError
+        """Make the journal directory and count what stands in it.
+
+        Raises StagingFailed in words when the directory cannot serve.
+        """
+        self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="staging")
+        try:
+            self._folder_fd, self.device, self._sizes = await self.run(self._open)
+            self._standing_bytes = sum(self._sizes.values())
+        except OSError as error:
+            await self.close()
+            raise StagingFailed(
+                f"staging {self._folder_path}: {os.strerror(error.errno or 0)}.",
+                next_step="It must be a folder on a local SSD (ext4, XFS or btrfs) that the "
+                "service may write to.",
+            ) from error
 
     async def close(self) -> None:
-        """Wait for running jobs and let the executor go; idempotent."""
-        raise NotImplementedError
+        """Let the executor go when its running jobs have ended, at most after 5 s; idempotent."""
+        executor, self._executor = self._executor, None
+        if executor is None:
+            return
+        executor.shutdown(wait=False, cancel_futures=True)
+        deadline = time.monotonic() + 5
+        # a thread that hangs in the kernel cannot be joined; it ends with the process
+        while any(thread.is_alive() for thread in executor._threads):
+            if time.monotonic() > deadline:
+                return
+            await asyncio.sleep(0.005)
+        if self._folder_fd >= 0:
+            os.close(self._folder_fd)
+            self._folder_fd = -1
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes that stand in the journal plus bytes that are arriving."""
+        return self._standing_bytes + self._arriving_bytes
+
+    @property
+    def full(self) -> bool:
+        """Whether what stands and arrives has reached the capacity."""
+        return self.used_bytes >= self._capacity_bytes
 
     def begin(self, prefix: bytes, *, limit_bytes: int) -> "StagedObject":
-        """Start an object whose first bytes are `prefix`; touches no disk."""
-        raise NotImplementedError
+        """Start an object whose first bytes are `prefix`; touches no disk.
+
+        `limit_bytes` counts the prefix too; what goes over it is not kept and `seal` says so.
+        """
+        return StagedObject(self, prefix, limit_bytes)
 
     async def journal(self) -> list[JournalEntry]:
         """Return what stands in the journal, oldest first."""
-        raise NotImplementedError
+        return await self.run(self._read_journal)
 
     async def open_entry(self, name: str) -> "Sealed":
-        """Open a journal entry again (its digest is computed anew); raises StagingFailed."""
-        raise NotImplementedError
+        """Open a journal entry again; its digest is computed anew. Raises StagingFailed."""
+
+        def job() -> tuple[int, str, int]:
+            fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self._folder_fd)
+            hasher, size = hashlib.sha256(), 0
+            buffer = bytearray(1 << 20)
+            view = memoryview(buffer)
+            while count := os.preadv(fd, [buffer], size):
+                hasher.update(view[:count])
+                size += count
+            return fd, hasher.hexdigest(), size
+
+        try:
+            fd, digest, size = await self.run(job)
+        except OSError as error:
+            raise _failed(error) from error
+        return Sealed(self, _File(self, fd), digest=digest, size=size, name=name)
 
     async def release(self, name: str) -> None:
-        """Forget a journal entry; not fsynced, since a lost unlink only repeats idempotent work."""
-        raise NotImplementedError
+        """Forget a journal entry; harmless when it is gone.
+
+        Not fsynced: a lost unlink only makes the next start repeat idempotent work.
+        """
+        try:
+            await self.run(self._unlink, name)
+        except OSError as error:
+            raise _failed(error) from error
+
+    def run(self, job: Callable[..., T], *args: object) -> asyncio.Future[T]:
+        """Run blocking work on the staging device in the bounded executor."""
+        if self._executor is None:
+            raise StagingFailed("staging is closed")
+        return asyncio.get_running_loop().run_in_executor(self._executor, job, *args)
+
+    def reserve(self, size: int) -> bool:
+        """Count `size` bytes more as arriving; False when they do not fit."""
+        if self.used_bytes + size > self._capacity_bytes:
+            return False
+        self._arriving_bytes += size
+        return True
+
+    def settle(self, size: int) -> None:
+        """Count `size` bytes less as arriving."""
+        self._arriving_bytes -= size
+
+    def close_soon(self, fd: int) -> None:
+        """Close a descriptor in the executor: the last close of a large file frees its blocks."""
+        if self._executor is None:
+            os.close(fd)
+        else:
+            self._executor.submit(os.close, fd)
+
+    # -- in the executor ---------------------------------------------------------------------
+
+    def _open(self) -> tuple[int, int, dict[str, int]]:
+        self._folder_path.mkdir(parents=True, exist_ok=True)
+        fd = os.open(self._folder_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            probe = self.unnamed(fd)
+            try:
+                os.setxattr(probe, NOTE_ATTRIBUTE, b"{}")
+            finally:
+                os.close(probe)
+            with os.scandir(fd) as entries:
+                sizes = {entry.name: entry.stat().st_size for entry in entries}
+            return fd, os.fstat(fd).st_dev, sizes
+        except BaseException:
+            os.close(fd)
+            raise
+
+    def unnamed(self, folder: int | None = None) -> int:
+        """Open an unnamed file; raises OSError(ENOSPC) when the reserve would be touched."""
+        flags = os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC
+        fd = os.open(".", flags, 0o640, dir_fd=self._folder_fd if folder is None else folder)
+        about = os.fstatvfs(fd)
+        if about.f_bavail * about.f_frsize < reserve_bytes(about.f_blocks * about.f_frsize):
+            os.close(fd)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return fd
+
+    def link_in(self, fd: int, note: bytes, size: int) -> str:
+        """Make the unnamed file and its note durable under a new name."""
+        os.setxattr(fd, NOTE_ATTRIBUTE, note)
+        os.fsync(fd)
+        name = f"{time.time_ns():020d}-{os.urandom(4).hex()}"  # sorts by age
+        source = f"/proc/self/fd/{fd}"
+        os.link(source, name, dst_dir_fd=self._folder_fd, follow_symlinks=True)
+        with self._lock:
+            self._sizes[name] = size
+            self._standing_bytes += size
+        try:
+            os.fsync(self._folder_fd)
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._unlink(name)
+            raise
+        return name
+
+    def _unlink(self, name: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=self._folder_fd)
+        with self._lock:
+            self._standing_bytes -= self._sizes.pop(name, 0)
+
+    def _read_journal(self) -> list[JournalEntry]:
+        entries = []
+        with os.scandir(self._folder_fd) as found:
+            names = sorted(entry.name for entry in found)
+        for name in names:
+            path = self._folder_path / name
+            try:
+                note = json.loads(os.getxattr(path, NOTE_ATTRIBUTE))
+            except (OSError, ValueError):
+                note = {}  # not made by us, or by a hand that copied files without attributes
+            entries.append(JournalEntry(name=name, path=path, size=path.stat().st_size, note=note))
+        return entries
+
+
+class _File:
+    """An unnamed file that is closed when asked to, but never under a job that still uses it."""
+
+    def __init__(self, staging: Staging, fd: int = -1) -> None:
+        self.fd = fd
+        self._staging = staging
+        self._jobs = 0
+        self._doomed = False
+
+    async def run(self, job: Callable[..., T], *args: object) -> T:
+        """Run a job on the file; a cancelled caller leaves it running."""
+        future = self._staging.run(job, *args)
+        self._jobs += 1
+        future.add_done_callback(self._ended)
+        return await asyncio.shield(future)
+
+    def _ended(self, _: asyncio.Future[T]) -> None:
+        self._jobs -= 1
+        if self._doomed:
+            self.close()
+
+    def close(self) -> None:
+        """Close it as soon as no job uses it; idempotent."""
+        self._doomed = True
+        if not self._jobs and self.fd >= 0:
+            self._staging.close_soon(self.fd)
+            self.fd = -1
 
 
 class StagedObject:
     """An object that is arriving. Loop thread only."""
 
-    on_drain: Callable[[], None] | None
-    size: int
+    def __init__(self, staging: Staging, prefix: bytes, limit_bytes: int) -> None:
+        """Use `Staging.begin`."""
+        self.on_drain: Callable[[], None] | None = None
+        self.size = 0
+        self._staging = staging
+        self._limit = limit_bytes
+        self._file = _File(staging)
+        self._buffer = bytearray()
+        self._head = b""
+        self._hasher = hashlib.sha256()
+        self._unsynced = 0
+        self._flush: asyncio.Task[None] | None = None
+        self._error: ScrignoError | None = None
+        self._reserved = 0
+        self._owes_drain = False  # write() has answered False
+        self._over = False
+        self.write(prefix)
 
     def write(self, fragment: memoryview | bytes) -> bool:
         """Take a copy of `fragment`; False asks the caller to stop until `on_drain` is called."""
-        raise NotImplementedError
+        self.size += len(fragment)
+        if self._error is not None or self._over:
+            return True  # drained without being kept; seal() says why
+        if self.size > self._limit:
+            self._refuse(ObjectTooLarge(f"the object is larger than {self._limit} bytes"))
+            return True
+        self._buffer += fragment
+        if len(self._buffer) < self._staging.high_water_bytes:
+            return True
+        if self._flush is None:
+            self._start_flush()
+            return True
+        self._owes_drain = True
+        return False
 
     @property
     def head(self) -> bytes:
         """The first bytes of the file (prefix included), at most HEAD_BYTES."""
-        raise NotImplementedError
+        return self._head or bytes(memoryview(self._buffer)[:HEAD_BYTES])
 
     async def seal(self) -> "Sealed":
-        """Write everything to the unnamed file; raises StagingFull/StagingFailed/ObjectTooLarge."""
-        raise NotImplementedError
+        """Write everything to the unnamed file and answer it, hashed.
+
+        A small object is opened, written and hashed in one hop to the executor.
+        Raises StagingFull, StagingFailed, ObjectTooLarge; nothing is left then.
+        """
+        try:
+            while self._flush is not None:
+                await asyncio.wait([self._flush])
+            if self._error is not None:
+                raise self._error
+            if self._over:
+                raise StagingFailed("the object was discarded")
+            self._reserve_room()
+            try:
+                await self._file.run(self._write_out, self._buffer)
+            except OSError as error:
+                raise _failed(error) from error
+            if self._over:
+                raise StagingFailed("the object was discarded while it was sealed")
+        except BaseException:
+            self.discard()
+            raise
+        sealed = Sealed(
+            self._staging,
+            self._file,
+            digest=self._hasher.hexdigest(),
+            size=self.size,
+            arriving=self._reserved,
+        )
+        self._over, self._reserved, self._buffer = True, 0, bytearray()
+        return sealed
 
     def discard(self) -> None:
         """Leave nothing; idempotent, harmless after seal()."""
-        raise NotImplementedError
+        if self._over:
+            return
+        self._over = True
+        self._buffer = bytearray()
+        self._staging.settle(self._reserved)
+        self._reserved = 0
+        self._file.close()
+
+    def _refuse(self, error: ScrignoError) -> None:
+        self._error = error
+        self._buffer = bytearray()
+
+    def _reserve_room(self) -> None:
+        if not self._staging.reserve(self.size - self._reserved):
+            raise StagingFull("staging has reached its capacity")
+        self._reserved = self.size
+
+    def _start_flush(self) -> None:
+        if not self._head:
+            self._head = bytes(memoryview(self._buffer)[:HEAD_BYTES])
+        try:
+            self._reserve_room()
+        except StagingFull as error:
+            self._refuse(error)
+            return
+        content, self._buffer = self._buffer, bytearray()
+        self._flush = asyncio.get_running_loop().create_task(self._flush_out(content))
+
+    async def _flush_out(self, content: bytearray) -> None:
+        try:
+            await self._file.run(self._write_out, content)
+        except OSError as error:
+            self._refuse(_failed(error))
+        except StagingFailed as error:
+            self._refuse(error)
+        finally:
+            self._flush = None
+        if self._owes_drain and not self._over:
+            self._owes_drain = False
+            if len(self._buffer) >= self._staging.high_water_bytes:
+                self._start_flush()
+            if self.on_drain is not None:
+                self.on_drain()
+
+    def _write_out(self, content: bytearray) -> None:
+        if self._file.fd < 0:
+            self._file.fd = self._staging.unnamed()
+        with memoryview(content) as view:
+            offset = 0
+            while offset < len(view):
+                offset += os.write(self._file.fd, view[offset:])
+            self._hasher.update(view)
+        self._unsynced += len(content)
+        if self._unsynced >= SYNC_EVERY_BYTES:
+            # a large object is written back as it comes, so that the last fsync is short
+            self._unsynced = 0
+            os.fdatasync(self._file.fd)
 
 
-@dataclass(slots=True)
 class Sealed:
-    """A complete object in an open file, hashed, not yet durable."""
+    """A complete object in an open file, hashed; durable once kept."""
 
-    digest: str  # hex SHA-256 of the whole file
-    size: int
-    fd: int
-    name: str | None = None  # in the journal, once kept
+    def __init__(
+        self,
+        staging: Staging,
+        file: _File,
+        *,
+        digest: str,
+        size: int,
+        name: str | None = None,
+        arriving: int = 0,
+    ) -> None:
+        """Use `StagedObject.seal` or `Staging.open_entry`."""
+        self.digest = digest  # hex SHA-256 of the whole file
+        self.size = size
+        self.name = name  # in the journal, once kept
+        self._staging = staging
+        self._file = file
+        self._arriving = arriving
+
+    @property
+    def fd(self) -> int:
+        """The open file, -1 once closed; whoever needs it longer duplicates it."""
+        return self._file.fd
 
     async def read(self, offset: int, length: int) -> bytes:
-        """Read a part of it."""
-        raise NotImplementedError
+        """Read a part of it; raises StagingFailed."""
+        try:
+            return await self._file.run(os.pread, self._file.fd, length, offset)
+        except OSError as error:
+            raise _failed(error) from error
 
     async def keep(self, note: Mapping[str, str]) -> str:
-        """Make it durable under a new journal name, with its note; answer the name."""
-        raise NotImplementedError
+        """Make bytes and note durable in the journal and answer the name there.
+
+        Kept already: only the note is replaced. The note is at most NOTE_LIMIT_BYTES of JSON.
+        Raises StagingFull, StagingFailed: then it must not be kept again, a failed fsync is final.
+        A cancelled caller leaves it running; `release` waits for nothing, so await it first.
+        """
+        text = json.dumps(dict(note), separators=(",", ":")).encode()
+        if len(text) > NOTE_LIMIT_BYTES:
+            raise ValueError(f"a note of {len(text)} bytes is over {NOTE_LIMIT_BYTES}")
+        try:
+            if self.name is None:
+                return await self._file.run(self._link_in, text)
+            await self._file.run(_renote, self._file.fd, text)
+        except OSError as error:
+            raise _failed(error) from error
+        return self.name
+
+    def _link_in(self, text: bytes) -> str:
+        # the name and the room it takes are known even when nobody waits any more
+        self.name = self._staging.link_in(self._file.fd, text, self.size)
+        return self.name
+
+    async def release(self) -> None:
+        """Take it out of the journal again; harmless when it was never kept."""
+        if self.name is not None:
+            await self._staging.release(self.name)
 
     def close(self) -> None:
         """Close the file; idempotent. An object never kept is gone then."""
-        raise NotImplementedError
+        self._staging.settle(self._arriving)
+        self._arriving = 0
+        self._file.close()
+
+
+def _renote(fd: int, text: bytes) -> None:
+    os.setxattr(fd, NOTE_ATTRIBUTE, text)
+    os.fsync(fd)
+
+
+def _failed(error: OSError) -> StagingFull | StagingFailed:
+    if error.errno in _FULL_ERRORS:
+        return StagingFull("staging: no space left on the device")
+    return StagingFailed(f"staging: {os.strerror(error.errno or 0)}")

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The identity of a volume: a small file in its root, and the box's own memory of it.
+
+Deciding is a pure function here; reading and writing the marker is the worker's business, reading
+and writing the memory (`volumes.json` in the state directory) is `registry`'s.
+"""
+
+import json
+import uuid
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+
+MARKER_NAME: Final = ".scrigno-volume.json"
+HARMLESS_ENTRIES: Final = frozenset({"lost+found"})  # what an empty filesystem may hold
+
+
+class BadMarkerError(ValueError):
+    """The marker is there but is not one of ours."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marker:
+    """Who a volume is. `generation` grows each time the volume goes into service."""
+
+    uuid: str
+    generation: int
+    created: str  # ISO 8601, UTC
+    owner: str  # the box
+    name: str
+    role: str
+
+    @staticmethod
+    def new(*, owner: str, name: str, role: str, now: datetime) -> "Marker":
+        """Make the marker of a fresh volume."""
+        return Marker(
+            uuid=str(uuid.uuid4()),
+            generation=0,
+            created=now.isoformat(timespec="seconds"),
+            owner=owner,
+            name=name,
+            role=role,
+        )
+
+    @staticmethod
+    def parse(document: dict[str, Any]) -> "Marker":
+        """Read a marker; raises BadMarkerError naming the field."""
+        found: dict[str, Any] = {}
+        for field in ("uuid", "created", "owner", "name", "role"):
+            value = document.get(field)
+            if not isinstance(value, str) or not value:
+                raise BadMarkerError(f"{MARKER_NAME}: {field} is missing")
+            found[field] = value
+        generation = document.get("generation")
+        if not isinstance(generation, int) or isinstance(generation, bool) or generation < 0:
+            raise BadMarkerError(f"{MARKER_NAME}: generation is not a number")
+        return Marker(generation=generation, **found)
+
+    def text(self) -> bytes:
+        """Return the file's bytes."""
+        return json.dumps(asdict(self), indent=1).encode() + b"\n"
+
+    def next_generation(self) -> "Marker":
+        """Return it as it is after going into service once more."""
+        return replace(self, generation=self.generation + 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remembered:
+    """What the box knows of a volume from the last time it was in service."""
+
+    uuid: str
+    generation: int
+
+
+class Verdict(StrEnum):
+    """What stands at a volume's path."""
+
+    OURS = "ours"
+    EMPTY = "empty"  # never used: may be adopted without asking
+    ABSENT = "absent"
+    FOREIGN = "foreign"
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A verdict and its reason in words."""
+
+    verdict: Verdict
+    reason: str = ""
+
+
+def judge(
+    *,
+    name: str,
+    owner: str,
+    remembered: Remembered | None,
+    found: Marker | None,
+    empty: bool,
+    taken: frozenset[str] = frozenset(),
+) -> Judgement:
+    """Decide whether what was found at the path is the volume `name` of this box.
+
+    `found` is the marker there or None, `empty` whether nothing else is there, `taken` the uuids
+    that other volumes have in use. A marker of ours that the box has forgotten (a crash between
+    adoption and memory) is ours still.
+    """
+    if found is None:
+        if remembered is not None:
+            return Judgement(
+                Verdict.ABSENT, "its marker is not there: the disk is missing or not mounted"
+            )
+        if empty:
+            return Judgement(Verdict.EMPTY)
+        return Judgement(
+            Verdict.FOREIGN, "the folder is not empty and is no volume of Scrigno; adopt it first"
+        )
+    if found.uuid in taken:
+        return Judgement(Verdict.FOREIGN, "this disk is already in use as another volume")
+    if remembered is None:
+        if found.owner == owner and found.name == name:
+            return Judgement(Verdict.OURS)
+        return Judgement(
+            Verdict.FOREIGN,
+            f"it is volume {found.name!r} of another box or another path; adopt it first",
+        )
+    if found.uuid != remembered.uuid:
+        return Judgement(Verdict.FOREIGN, "another volume stands at this path (wrong disk)")
+    if found.generation < remembered.generation:
+        return Judgement(
+            Verdict.FOREIGN,
+            f"an old copy of this volume (generation {found.generation}, "
+            f"last used {remembered.generation}) stands at this path",
+        )
+    if found.owner != owner:
+        return Judgement(Verdict.FOREIGN, "another box has taken this volume over")
+    return Judgement(Verdict.OURS)
