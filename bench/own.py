@@ -65,7 +65,7 @@ def _settings(home: Path, port: int, destination: int) -> dict[str, object]:
     return {
         "state_dir": str(home / "state"),
         "staging_dir": str(home / "staging"),
-        "web": {"host": "127.0.0.1", "port": free_port(), "tls_port": free_port()},
+        "web": {"host": "127.0.0.1", "port": free_port(), "tls_port": None},
         "log": {"level": "info", "dir": str(home / "log")},
         "initial": {
             "volumes": [
@@ -84,6 +84,8 @@ def _settings(home: Path, port: int, destination: int) -> dict[str, object]:
                 "users": users if destination else [],
             },
             "ingest": {"ack_copies": 2, "count_shared_device": True},
+            # as an admin sets them who expects 1,000 nodes to stay connected
+            "limits": {"max_dicom_connections": 2000, "max_associations_per_peer": 2000},
             "language": "en",
         },
     }

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pydicom
 
 from bench import objects
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_ct_images_are_half_a_megabyte_of_one_study_with_distinct_uids(tmp_path: Path) -> None:
