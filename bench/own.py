@@ -38,7 +38,6 @@ class Scrigno(Peer):
         port = free_port()
         config = home / "scrigno.yaml"
         config.write_text(yaml.safe_dump(_settings(home, port, destination)))
-        studies = home / "data" / "studies"
         return Server(
             name=self.name,
             argv=[str(COMMAND), "serve", "--config", str(config)],
@@ -46,8 +45,13 @@ class Scrigno(Peer):
             log=home / "serve.log",
             port=port,
             ae_title="SCRIGNO",
-            images=lambda: sum(1 for _ in studies.rglob("*.dcm")),
+            images=lambda: _images(home / "data"),
+            owed_images=lambda: _images(home / "backup1"),
         )
+
+
+def _images(volume: Path) -> int:
+    return sum(1 for _ in (volume / "studies").rglob("*.dcm"))
 
 
 def _settings(home: Path, port: int, destination: int) -> dict[str, object]:

@@ -43,6 +43,7 @@ class Server:
     port: int
     ae_title: str
     images: Callable[[], int]
+    owed_images: Callable[[], int] | None = None  # on volumes that are paid after the Success
     _program: Program | None = field(default=None, init=False)
 
     @property

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess  # noqa: TID251 - the benches start programs from outside the product
 import time
 from typing import TYPE_CHECKING
@@ -87,6 +88,11 @@ class Program:
             self._process.kill()
             self._process.wait()
         _end(family[1:])
+
+    def interrupt(self) -> None:
+        """Ask with SIGINT, as Ctrl-C does, and wait for the end."""
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(STOP_S)
 
     def kill(self) -> None:
         """SIGKILL to the main process alone, as a crash would."""

@@ -141,6 +141,8 @@ def table(rows: Iterable[Row]) -> str:
     """The rows as plain text, one block per group, budgets under the row they judge."""
     blocks: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
+        if not (row.values or row.budgets):
+            continue
         blocks.setdefault((row.group, row.unit), []).append(row)
     return "\n\n".join(_block(*key, seen) for key, seen in blocks.items())
 
