@@ -20,6 +20,7 @@ MAX_DEPTH: Final = 32
 MAX_ELEMENTS: Final = 50_000  # about 25 ms of scanning at the very worst
 UNDEFINED: Final = 0xFFFFFFFF
 
+DELIMITERS: Final = 0xFFFE  # the group of items and delimiters
 ITEM: Final = 0xFFFEE000
 ITEM_END: Final = 0xFFFEE00D
 SEQUENCE_END: Final = 0xFFFEE0DD
@@ -35,7 +36,7 @@ LONG_VRS: Final = frozenset(
 )
 
 
-class Cut(Exception):  # noqa: N818 - a signal inside this room, never seen outside
+class Cut(Exception):
     """A value reaches past the end of the bytes given; `needed` bytes would hold it."""
 
     def __init__(self, needed: int) -> None:
@@ -43,7 +44,7 @@ class Cut(Exception):  # noqa: N818 - a signal inside this room, never seen outs
         self.needed = needed
 
 
-class Broken(Exception):  # noqa: N818 - a signal inside this room, never seen outside
+class Broken(Exception):
     """The element structure cannot be followed."""
 
 
@@ -97,7 +98,7 @@ def element_at(data: bytes, position: int, encoding: Encoding) -> Element:
     order = encoding.order
     group, number, length = _GROUP_ELEMENT_LENGTH[order].unpack_from(data, position)
     tag = group << 16 | number
-    if not encoding.explicit or group == 0xFFFE:
+    if not encoding.explicit or group == DELIMITERS:
         return Element(tag, b"", position + 8, length)
     vr = data[position + 4 : position + 6]
     if vr in SHORT_VRS:
@@ -127,18 +128,24 @@ class Budget:
         """Count one element; raise `Broken` when the cap is reached."""
         self.left -= 1
         if self.left < 0:
-            raise Broken(f"more than {MAX_ELEMENTS} elements")
+            raise Broken("it has too many elements")
 
 
 def skip_undefined(
-    data: bytes, position: int, encoding: Encoding, budget: Budget, *, depth: int = 1
+    data: bytes,
+    position: int,
+    encoding: Encoding,
+    budget: Budget,
+    *,
+    depth: int = 1,
+    item: bool = False,
 ) -> int:
-    """Return the position after a sequence of undefined length whose items begin at `position`.
+    """Return the position after a sequence (or an item) of undefined length that begins here.
 
     Works for encapsulated fragments too. `depth` is how deep the sequence itself is nested.
     """
     # what is open: True for a sequence (holds items), False for an item (holds elements)
-    stack = [True]
+    stack = [not item]
     while stack:
         budget.take()
         element = element_at(data, position, encoding)
@@ -159,7 +166,7 @@ def skip_undefined(
         elif tag in (SEQUENCE_END, ITEM):
             raise Broken("a delimiter stands where an element should")
         elif length == UNDEFINED:
-            if depth + len(stack) // 2 >= MAX_DEPTH:
+            if depth + len(stack) // 2 > MAX_DEPTH:
                 raise Broken(f"sequences are nested more than {MAX_DEPTH} deep")
             stack.append(True)
             continue
@@ -186,31 +193,21 @@ def items_of(
             raise Broken("something else than an item stands in a sequence")
         start = item.start
         if item.length == UNDEFINED:
-            position = end_of_item(data, start, encoding, budget)
+            position = skip_undefined(data, start, encoding, budget, depth=2, item=True)
             yield start, position - 8
         else:
             position = start + item.length
-            if position > end:
+            if position > len(data):  # past the sequence's end alone is forgiven
                 raise Cut(position)
             yield start, position
-
-
-def end_of_item(data: bytes, position: int, encoding: Encoding, budget: Budget) -> int:
-    """Return the position after the delimiter of an item of undefined length."""
-    while True:
-        budget.take()
-        element = element_at(data, position, encoding)
-        if element.tag == ITEM_END:
-            return element.start
-        if element.tag in (ITEM, SEQUENCE_END):
-            raise Broken("a delimiter stands where an element should")
-        position = after(data, element, encoding, budget, depth=2)
 
 
 def after(data: bytes, element: Element, encoding: Encoding, budget: Budget, *, depth: int) -> int:
     """Return the position after `element`, walking through it when its length is undefined."""
     if element.length == UNDEFINED:
-        return skip_undefined(data, element.start, inner(element, encoding), budget, depth=depth)
+        item = element.tag == ITEM  # one that stands outside a sequence
+        inside = inner(element, encoding)
+        return skip_undefined(data, element.start, inside, budget, depth=depth, item=item)
     end = element.start + element.length
     if end > len(data):
         raise Cut(end)
@@ -251,5 +248,6 @@ def looks_like(data: bytes) -> Encoding | None:
     if little <= 0xFF:
         if known:
             return EXPLICIT
-        return IMPLICIT if int.from_bytes(data[4:8], "little") < 0x10000 else None
+        length = int.from_bytes(data[4:8], "little")
+        return IMPLICIT if length < 0x10000 or length == UNDEFINED else None
     return BIG if big <= 0xFF and known else None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# ruff: noqa: N818 - the names say what happened, as the contract between the rooms has them
+
 """The ways in which reading an object fails. No reason ever holds a value of the object."""
 
 from scrigno.core.errors import ScrignoError

@@ -102,8 +102,8 @@ def split(head: bytes | memoryview) -> FileHead:
         start = PREAMBLE_BYTES + 4
     elif data[:4] == _MAGIC:
         start = 4
-    elif data[:4] in (b"\x02\0\0\0", b"\x02\0\x01\0", b"\x02\0\x02\0"):
-        start = 0
+    elif data[:2] == b"\x02\0" and data[4:6] in (b"UL", b"OB", b"UI"):
+        start = 0  # File Meta Information without preamble
     else:
         return _bare(data)
     uids, data_offset = _meta(data, start)
@@ -128,11 +128,10 @@ def _meta(data: bytes, start: int) -> tuple[dict[int, str], int]:
     group_end = None
     position = start
     for _ in range(_MAX_META_ELEMENTS):
+        if position + 2 > len(data) and position != group_end:
+            break
         if data[position : position + 2] != b"\x02\0":
-            if position == start:
-                # no File Meta Information at all after the magic word
-                return uids, position
-            return uids, position
+            return uids, position  # at once when nothing but the magic word stands before it
         try:
             element = element_at(data, position, EXPLICIT)
         except Cut:
@@ -147,7 +146,7 @@ def _meta(data: bytes, start: int) -> tuple[dict[int, str], int]:
         elif element.tag in (_META_SOP_CLASS, _META_SOP_INSTANCE, _META_TRANSFER_SYNTAX):
             uids[element.tag] = _uid(data, element)
         position = end
-    raise NotDicom("The file meta information does not end.")
+    raise NotDicom("The file meta information does not end inside the bytes given.")
 
 
 def _uid(data: bytes, element: Element) -> str:

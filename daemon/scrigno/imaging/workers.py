@@ -65,7 +65,7 @@ class ImagingPool:
         frame: int = 0,
         window: tuple[float, float] | None = None,
         max_size: int | None = None,
-        format: Literal["jpeg", "png"] = "jpeg",  # noqa: A002 - the word of the contract
+        format: Literal["jpeg", "png"] = "jpeg",
         quality: int = 85,
     ) -> Rendered:
         """Return one frame as a picture at most `max_size` pixels wide and high.
