@@ -39,6 +39,18 @@ class PeerRegistered(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AssociationRefused(Event):
+    """A node asked for an association and was turned away; `code` is stable, `reason` for people."""
+
+    provider: str
+    calling_ae: str
+    called_ae: str
+    host: str
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VolumeChanged(Event):
     """A volume went from one state to another."""
 
