@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-# ruff: noqa: N818 - the names say what is the matter; the base class says that it is an error
 """Why an object was not taken in or could not be read: one class per way, each with its code.
 
 A door maps the class to its own status (PS3.4 table B.2-1 for C-STORE, PS3.18 for STOW-RS); the

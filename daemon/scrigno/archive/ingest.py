@@ -1,66 +1,129 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Taking one object in: from the first byte to the moment it may be acknowledged."""
+"""The one way into the archive: from the first byte to the moment it may be acknowledged.
 
+A receipt means: the file (preamble, file meta of our making, the data set byte for byte as it
+came) is durable on as many distinct devices as the policy asks for, and its row is committed.
+"""
+
+import asyncio
+import logging
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import StrEnum
+from typing import Final
 
 from scrigno.catalogue.records import Origin
+from scrigno.core.clock import Clock
+from scrigno.core.counters import Counters
+from scrigno.imaging.part10 import file_prefix
+from scrigno.volumes import placement as placing
+from scrigno.volumes import staging as staging_room
+from scrigno.volumes.staging import StagedObject, Staging
 
+from .arrivals import Arrival
+from .errors import IngestError, NoDurableStorage, ObjectTooLarge, ShuttingDown
+from .failpoints import hit
+from .receipts import IngestRules, Receipt, StoreOutcome
+from .taking import Taking
 
-class StoreOutcome(StrEnum):
-    """What became of an object that was taken in; every one of them is a success to the sender."""
+# what a door needs stands in one place
+__all__ = ["Ingest", "IngestRules", "Receipt", "Reception", "StoreOutcome"]
 
-    NEW = "new"
-    SAME = "same"  # the same bytes stand here already
-    CONFLICT_KEPT = "conflict-kept"  # same UID, other bytes: kept aside in the inbox
-    HELD = "held"  # the door asked to hold it: kept in the inbox
-    UNREADABLE_KEPT = "unreadable-kept"  # header cannot be read: kept in the inbox
+log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Receipt:
-    """The object is durable on the devices the policy asks for, and recorded."""
-
-    outcome: StoreOutcome
-    sop_instance_uid: str
-    study_uid: str = ""
-    copies: tuple[str, ...] = ()
-    degraded: bool = False  # durable on fewer devices than the policy asks for
-    inbox_id: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IngestRules:
-    """The part of the settings that decides about one object; asked anew for each."""
-
-    max_object_bytes: int
-    default_character_set: str = ""
+_BELOW: Final = (
+    staging_room.StagingFull,
+    staging_room.StagingFailed,
+    staging_room.ObjectTooLarge,
+    placing.NoDurableStorage,
+)
 
 
 class Reception:
     """One object on its way in. Loop thread only; exactly one of commit and discard ends it."""
 
-    on_drain: Callable[[], None] | None
+    __slots__ = ("_arrival", "_ended", "_ingest", "_offset", "_staged", "write")
 
-    def write(self, fragment: memoryview | bytes) -> bool:
-        """Take the next bytes of the data set; False asks to wait for `on_drain`. Never raises."""
-        raise NotImplementedError
+    # Takes the next bytes of the data set; False asks to wait for `on_drain`. Never raises.
+    # The staged object's own method: no frame of ours between the network and the file.
+    write: Callable[[memoryview | bytes], bool]
+
+    def __init__(
+        self, ingest: "Ingest", arrival: Arrival, staged: StagedObject, offset: int
+    ) -> None:
+        """Made by `Ingest.begin`; the data set begins at `offset` of the file."""
+        self._ingest = ingest
+        self._arrival = arrival
+        self._staged = staged
+        self.write = staged.write
+        self._offset = offset
+        self._ended = False
+
+    @property
+    def on_drain(self) -> Callable[[], None] | None:
+        """Called on the loop when `write` may go on after it returned False."""
+        return self._staged.on_drain
+
+    @on_drain.setter
+    def on_drain(self, callback: Callable[[], None] | None) -> None:
+        self._staged.on_drain = callback
+
+    @property
+    def size(self) -> int:
+        """Bytes of the data set that have come so far."""
+        return self._staged.size - self._offset
 
     async def commit(self) -> Receipt:
         """Make the object durable and recorded, or raise an IngestError and leave nothing.
 
-        Cancelling the caller does not cut the work short: it ends in the background.
+        Cancelling the caller does not cut the work short: it ends in the background, as if the
+        acknowledgement had been lost on its way.
         """
-        raise NotImplementedError
+        if self._ended:
+            raise RuntimeError("a reception is committed or discarded once")
+        self._ended = True
+        return await asyncio.shield(self._ingest.start(self._arrival, self._staged, self._offset))
 
     def discard(self, reason: str) -> None:
         """Forget the object; leaves nothing behind. Idempotent, and nothing after commit."""
-        raise NotImplementedError
+        if self._ended:
+            return
+        self._ended = True
+        self._staged.discard()
+        self._ingest.discarded(reason)
 
 
 class Ingest:
-    """The one way into the archive, for every door."""
+    """Receives objects for every door. Loop thread only."""
+
+    def __init__(
+        self,
+        *,
+        staging: Staging,
+        placement: placing.Placement,
+        taking: Taking,
+        rules: Callable[[], IngestRules],
+        counters: Counters,
+        clock: Clock,
+    ) -> None:
+        """`rules` is asked for each object, so that settings act at once."""
+        self._staging = staging
+        self._placement = placement
+        self._taking = taking
+        self._rules = rules
+        self._counters = counters
+        self._clock = clock
+        self._commits: set[asyncio.Task[Receipt]] = set()
+        self._closing = False
+        self.last_commit_s = float("-inf")  # monotonic; replication gives way to fresh objects
+
+    @property
+    def active(self) -> int:
+        """How many objects are being made durable at this moment."""
+        return len(self._commits)
+
+    @property
+    def degraded(self) -> bool:
+        """Tell whether the last object was acknowledged with fewer devices than the policy asks."""
+        return self._taking.degraded
 
     def begin(
         self,
@@ -75,8 +138,88 @@ class Ingest:
 
         The UIDs are those of the command (or of the file meta); they need not be valid.
         """
-        raise NotImplementedError
+        if self._closing:
+            raise self._refused(ShuttingDown("The archive is being stopped."))
+        prefix = file_prefix(
+            sop_class_uid=sop_class_uid,
+            sop_instance_uid=sop_instance_uid,
+            transfer_syntax_uid=transfer_syntax_uid,
+        )
+        arrival = Arrival(
+            origin=origin,
+            sop_class_uid=sop_class_uid,
+            sop_instance_uid=sop_instance_uid,
+            transfer_syntax_uid=transfer_syntax_uid,
+            received_at=self._clock.now(),
+            hold=hold,
+        )
+        try:
+            staged = self._staging.begin(prefix, limit_bytes=self._rules().max_object_bytes)
+        except _BELOW as error:
+            raise self._refused(_translated(error)) from error
+        return Reception(self, arrival, staged, len(prefix))
 
     async def close(self, grace_s: float) -> None:
-        """Refuse new objects (ShuttingDown) and wait for those on their way."""
-        raise NotImplementedError
+        """Refuse new objects (ShuttingDown) and wait for those on their way, at most `grace_s`."""
+        self._closing = True
+        if self._commits:
+            await asyncio.wait(self._commits, timeout=grace_s)
+        for commit in tuple(self._commits):
+            commit.cancel()
+        await asyncio.gather(*self._commits, return_exceptions=True)
+
+    # for Reception -----------------------------------------------------------------------------
+
+    def start(self, arrival: Arrival, staged: StagedObject, offset: int) -> asyncio.Task[Receipt]:
+        """Begin to commit one object, in a task of our own that outlives its caller."""
+        commit = asyncio.create_task(self._commit(arrival, staged, offset))
+        self._commits.add(commit)
+        commit.add_done_callback(self._commits.discard)
+        return commit
+
+    def discarded(self, reason: str) -> None:
+        """Count and log an object that never came to its end; the door knows no more of it."""
+        self._counters.add("ingest_discarded_objects")
+        log.info("object: given up before its end: %s", reason)
+
+    async def _commit(self, arrival: Arrival, staged: StagedObject, offset: int) -> Receipt:
+        try:
+            receipt = await self._take(arrival, staged, offset)
+        except IngestError as error:
+            raise self._refused(error) from error.__cause__
+        except _BELOW as error:
+            raise self._refused(_translated(error)) from error
+        finally:
+            staged.discard()
+            self.last_commit_s = self._clock.monotonic()
+        self._counters.add("ingest_objects", outcome=receipt.outcome, door=arrival.origin.door)
+        return receipt
+
+    async def _take(self, arrival: Arrival, staged: StagedObject, offset: int) -> Receipt:
+        # The head is asked for before seal(), which may let its memory go.
+        head = memoryview(staged.head)[offset:]
+        size = staged.size - offset
+        judgement = self._taking.judge(arrival, head, size)
+        del head
+        sealed = await staged.seal()
+        hit("sealed")
+        try:
+            if judgement is None:
+                judgement = await self._taking.judge_sealed(arrival, sealed, offset)
+            self._counters.add("ingest_bytes", sealed.size)
+            return await self._taking.take(sealed, arrival, judgement, place=self._placement.store)
+        finally:
+            sealed.close()
+
+    def _refused(self, error: IngestError) -> IngestError:
+        """Count a refusal; the door answers and logs it."""
+        self._counters.add("ingest_refused_objects", code=error.code)
+        return error
+
+
+def _translated(error: Exception) -> IngestError:
+    """Return the error of this room for one of the rooms below."""
+    reason = getattr(error, "reason", "")
+    next_step = getattr(error, "next_step", "")
+    kind = ObjectTooLarge if isinstance(error, staging_room.ObjectTooLarge) else NoDurableStorage
+    return kind(reason, next_step=next_step)

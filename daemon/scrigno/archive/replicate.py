@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Paying what volumes are owed, and letting staging go.
+
+The queue is the catalogue's debts, so it survives a restart. Each volume has a task of its own:
+a volume that is away or slow keeps nobody waiting, and its debts are paid when it is back.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Iterable
+from typing import Final
+
+from scrigno.catalogue.catalogue import Catalogue
+from scrigno.catalogue.records import CopyState, Debt, StoredKey
+from scrigno.core.counters import Counters
+from scrigno.core.events import EventBus, VolumeChanged
+from scrigno.db.errors import DatabaseError
+from scrigno.volumes.placement import KeyConflict, Placement
+from scrigno.volumes.staging import Staging, StagingFailed
+from scrigno.volumes.states import ErrorKind, VolumeError, VolumeState
+from scrigno.volumes.volume import Volume, Volumes
+
+from .arrivals import INBOX_PREFIX, sidecar_key
+from .receipts import IngestRules
+
+log = logging.getLogger(__name__)
+
+BATCH: Final = 64
+AT_ONCE: Final = 4  # per volume, when no image is arriving
+BUSY_PAUSE_S: Final = 0.02  # between copies while images arrive: they come first
+POLL_S: Final = 10.0  # for a volume whose return nobody told us of
+STAGING_HIGH: Final = 0.70  # over this share the oldest entries with one copy are let go …
+STAGING_LOW: Final = 0.60  # … down to this one
+SIDECAR_BYTES: Final = 64 << 10
+DISPLACED_PREFIX: Final = "displaced"
+
+
+def may_release(held: Collection[str], usable: Collection[str], ack_copies: int) -> bool:
+    """Tell whether staging may forget an object: every usable volume and enough volumes hold it."""
+    return len(held) >= ack_copies and set(usable) <= set(held)
+
+
+class Replicator:
+    """Pays debts and releases staging. Loop thread only."""
+
+    def __init__(
+        self,
+        *,
+        catalogue: Catalogue,
+        volumes: Volumes,
+        staging: Staging,
+        placement: Placement,
+        rules: Callable[[], IngestRules],
+        bus: EventBus,
+        counters: Counters,
+        staging_capacity_bytes: int,
+        is_busy: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`is_busy` tells whether images are arriving just now."""
+        self._catalogue = catalogue
+        self._volumes = volumes
+        self._staging = staging
+        self._placement = placement
+        self._rules = rules
+        self._bus = bus
+        self._counters = counters
+        self._capacity = staging_capacity_bytes
+        self._is_busy = is_busy
+        self._wakes: dict[str, asyncio.Event] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._unsubscribe: Callable[[], None] = lambda: None
+        self._sweep = asyncio.Event()
+
+    # life --------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to pay; returns at once."""
+        for volume in self._volumes.ordered:
+            name = volume.spec.name
+            self._wakes[name] = asyncio.Event()
+            self._tasks.append(asyncio.create_task(self._serve(volume), name=f"replicate-{name}"))
+        self._tasks.append(asyncio.create_task(self._tidy(), name="release-staging"))
+        self._unsubscribe = self._bus.subscribe(VolumeChanged, self._volume_changed)
+
+    async def close(self) -> None:
+        """Stop; what is owed stays owed. Idempotent."""
+        self._unsubscribe()
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def nudge(self) -> None:
+        """Say that there are new debts."""
+        for wake in self._wakes.values():
+            wake.set()
+
+    def _volume_changed(self, event: VolumeChanged) -> None:
+        if event.after == VolumeState.ONLINE and event.volume in self._wakes:
+            self._wakes[event.volume].set()
+        self._sweep.set()
+
+    # a volume that is new or was replaced ------------------------------------------------------
+
+    async def replaced(self, volume: str) -> int:
+        """Owe everything to a volume that is another disk now; returns how many objects."""
+        await self._catalogue.forget_volume(volume)
+        owed = await self._catalogue.owe_all(volume)
+        if volume in self._wakes:
+            self._wakes[volume].set()
+        return owed
+
+    async def owe_to_new_volumes(self) -> None:
+        """Owe everything to volumes that the catalogue has never heard of."""
+        tallies = await self._catalogue.volume_tallies()
+        for volume in self._volumes.ordered:
+            if volume.spec.name not in tallies:
+                await self._catalogue.owe_all(volume.spec.name)
+
+    # paying ------------------------------------------------------------------------------------
+
+    async def _serve(self, volume: Volume) -> None:
+        """Pay one volume's debts for ever."""
+        wake = self._wakes[volume.spec.name]
+        while True:
+            wake.clear()
+            if volume.state is VolumeState.ONLINE:
+                try:
+                    await self.pay(volume)
+                except (DatabaseError, VolumeError) as error:
+                    log.warning("volume %s: replication waits: %s", volume.spec.name, error.reason)
+                    await asyncio.sleep(POLL_S / 10)
+            try:
+                async with asyncio.timeout(POLL_S):
+                    await wake.wait()
+            except TimeoutError:
+                continue
+
+    async def pay(self, volume: Volume) -> int:
+        """Pay every debt of `volume` that can be paid now; returns how many were.
+
+        Raises VolumeError when the volume itself fails, DatabaseError.
+        """
+        after, paid = 0, 0
+        while debts := await self._catalogue.debts(volume.spec.name, after, BATCH):
+            done = await self._pay_batch(volume, debts)
+            paid += len(done)
+            await self._release_settled([debt.staged_as for debt in done if debt.staged_as])
+            after = debts[-1].debt_id
+        return paid
+
+    async def _pay_batch(self, volume: Volume, debts: Iterable[Debt]) -> list[Debt]:
+        waiting = iter(debts)
+        paid: list[Debt] = []
+        failure: list[VolumeError] = []
+
+        async def worker(*, first: bool) -> None:
+            for debt in waiting:
+                if await self._pay_one(volume, debt, failure):
+                    paid.append(debt)
+                if failure:
+                    return
+                while self._must_give_way():
+                    await asyncio.sleep(BUSY_PAUSE_S)
+                    if first:
+                        break
+
+        async with asyncio.TaskGroup() as group:
+            for number in range(AT_ONCE):
+                group.create_task(worker(first=number == 0))
+        if failure:
+            raise failure[0]
+        return paid
+
+    def _must_give_way(self) -> bool:
+        """While images arrive one copy at a time is made, unless staging is filling up."""
+        return self._is_busy() and self._staging.used_bytes < self._capacity * STAGING_LOW
+
+    async def _pay_one(self, volume: Volume, debt: Debt, failure: list[VolumeError]) -> bool:
+        """Make one copy and record it; a failure of the volume itself goes to `failure`."""
+        name = volume.spec.name
+        try:
+            await self._copy(volume, debt)
+        except VolumeError as error:
+            if error.volume == name and error.kind is not ErrorKind.MISSING:
+                failure.append(error)
+            self._counters.add("replication_deferred", volume=name)
+            return False
+        except (StagingFailed, KeyConflict) as error:
+            log.warning("volume %s: %s is not copied now: %s", name, debt.key, error.reason)
+            self._counters.add("replication_deferred", volume=name)
+            return False
+        await self._catalogue.paid(debt.sop_instance_uid, name)
+        self._counters.add("replication_objects", volume=name)
+        return True
+
+    async def _copy(self, volume: Volume, debt: Debt) -> None:
+        name = volume.spec.name
+        for again in (True, False):
+            try:
+                await self._placement.replicate(
+                    debt.staged_as, debt.key, debt.digest, sources=debt.held_by, target=name
+                )
+                break
+            except KeyConflict as conflict:
+                if not again:
+                    raise
+                await displace(volume, debt.key, conflict.existing_digest)
+        if debt.key.startswith(f"{INBOX_PREFIX}/"):
+            await self._copy_sidecar(volume, debt)
+
+    async def _copy_sidecar(self, volume: Volume, debt: Debt) -> None:
+        """Bring the sidecar too; it is a hint, so its absence keeps no debt open."""
+        key = sidecar_key(debt.key)
+        for source in debt.held_by:
+            try:
+                sidecar = await self._volumes.by_name(source).head(key, SIDECAR_BYTES)
+            except VolumeError:
+                continue
+            await volume.put_bytes(key, sidecar)
+            return
+
+    # letting staging go ------------------------------------------------------------------------
+
+    async def _release_settled(self, names: Collection[str]) -> None:
+        """Release those entries that are no longer needed."""
+        if not names:
+            return
+        usable = [volume.spec.name for volume in self._volumes.healthy()]
+        ack_copies = self._rules().ack_copies
+        rows = await self._catalogue.staged(names)
+        await self._release([row for row in rows if may_release(_held_by(row), usable, ack_copies)])
+
+    async def _release(self, rows: Collection[StoredKey]) -> None:
+        for row in rows:
+            if row.staged_as is not None:
+                await self._staging.release(row.staged_as)
+        if rows:
+            await self._catalogue.unstaged([row.sop_instance_uid for row in rows])
+            self._counters.add("staging_released_objects", len(rows))
+
+    async def _tidy(self) -> None:
+        """Release what no payment released: a volume left, or staging fills up."""
+        while True:
+            try:
+                async with asyncio.timeout(POLL_S):
+                    await self._sweep.wait()
+            except TimeoutError:
+                if self._staging.used_bytes < self._capacity * STAGING_HIGH:
+                    continue
+            self._sweep.clear()
+            try:
+                await self.tidy()
+            except (DatabaseError, StagingFailed) as error:
+                log.warning("staging: entries are not let go now: %s", error.reason)
+
+    async def tidy(self) -> None:
+        """Release everything that may go, and over the high-water mark the oldest single copies."""
+        rows = await self._catalogue.staged()
+        usable = [volume.spec.name for volume in self._volumes.healthy()]
+        ack_copies = self._rules().ack_copies
+        free = [row for row in rows if may_release(_held_by(row), usable, ack_copies)]
+        await self._release(free)
+        if self._staging.used_bytes < self._capacity * STAGING_HIGH:
+            return
+        gone = {row.staged_as for row in free}
+        excess = self._staging.used_bytes - int(self._capacity * STAGING_LOW)
+        early: list[StoredKey] = []
+        for row in sorted(rows, key=lambda row: row.staged_as or ""):  # names sort by age
+            if excess <= 0:
+                break
+            if row.staged_as not in gone and _held_by(row):
+                early.append(row)
+                excess -= row.size
+        if early:
+            log.warning(
+                "staging: nearly full, %d objects are let go with fewer copies than wanted",
+                len(early),
+            )
+            await self._release(early)
+
+
+def _held_by(row: StoredKey) -> tuple[str, ...]:
+    return tuple(copy.volume for copy in row.copies if copy.state is CopyState.HELD)
+
+
+async def displace(volume: Volume, key: str, digest: str) -> None:
+    """Give what stands at `key` another name, so that the right object can take its place.
+
+    Nothing is deleted: `digest` of what stands there names it under `displaced/`.
+    """
+    log.warning("volume %s: %s is not what was received, set aside", volume.spec.name, key)
+    await volume.copy_within(key, f"{DISPLACED_PREFIX}/{digest}.dcm")
+    await volume.remove(key)

@@ -1,0 +1,353 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a complete object to a receipt: decide, make durable, record. The same for every door.
+
+Order that matters: bytes are durable before the row is committed, the row before anything is
+acknowledged, and staging lets go last. Each step can be repeated after a crash: a put answers
+SAME for the same bytes, the catalogue answers SAME for a known digest, a kept object's key is its
+digest.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Final
+
+from scrigno.catalogue import records
+from scrigno.catalogue.catalogue import Catalogue
+from scrigno.core.counters import Counters
+from scrigno.core.events import EventBus, InstanceHeld, InstanceStored
+from scrigno.db.errors import DatabaseError
+from scrigno.imaging.errors import HeaderIncomplete
+from scrigno.volumes.placement import KeyConflict, Placed
+from scrigno.volumes.staging import Sealed, Staging, StagingFailed
+from scrigno.volumes.states import VolumeError
+from scrigno.volumes.volume import Volumes
+
+from .appraisal import CONFLICT, UNREADABLE, Admit, Aside, appraise, unreadable
+from .arrivals import Arrival, inbox_key, sidecar_key, to_note, to_sidecar
+from .errors import IndexUnavailable
+from .failpoints import hit
+from .limits import StudyLimit
+from .receipts import IngestRules, Receipt, StoreOutcome
+
+log = logging.getLogger(__name__)
+
+# A header longer than this (icons, private blocks before the patient) is called unreadable.
+MAX_HEADER_BYTES: Final = 64 << 20
+# Up to here a header is read on the loop: skipping through it stays far below a millisecond.
+LOOP_HEADER_BYTES: Final = 1 << 20
+
+
+Place = Callable[[Sealed, str, Mapping[str, str]], Awaitable[Placed]]
+Judgement = Admit | Aside
+
+
+class Taking:
+    """The steps behind every door. Loop thread only."""
+
+    def __init__(
+        self,
+        *,
+        staging: Staging,
+        volumes: Volumes,
+        catalogue: Catalogue,
+        rules: Callable[[], IngestRules],
+        bus: EventBus,
+        counters: Counters,
+    ) -> None:
+        """Hold the rooms below; `on_debt` is told of each object that volumes still need."""
+        self._staging = staging
+        self._volumes = volumes
+        self._catalogue = catalogue
+        self._rules = rules
+        self._bus = bus
+        self._counters = counters
+        self._turns: dict[str, asyncio.Future[None]] = {}
+        self._limits = StudyLimit(catalogue, lambda: rules().max_studies)
+        self._long_headers = ThreadPoolExecutor(1, "long-headers")
+        self._one_long_header = asyncio.Lock()
+        self.degraded = False  # the last object was acknowledged with too few devices
+        self.on_debt: Callable[[], None] = lambda: None
+        self.on_pending: Callable[[str], None] = lambda name: None
+
+    def forget_studies(self) -> None:
+        """Forget which studies are known; whoever removes studies calls this."""
+        self._limits.forget()
+
+    def close(self) -> None:
+        """Let the thread for long headers go."""
+        self._long_headers.shutdown(wait=False)
+
+    # deciding ----------------------------------------------------------------------------------
+
+    def judge(self, arrival: Arrival, head: bytes | memoryview, size: int) -> Judgement | None:
+        """Decide from the head of the data set; None when it is too short for that.
+
+        Raises `UidMismatch`, `ObjectUnreadable`.
+        """
+        try:
+            return appraise(
+                arrival,
+                head,
+                size=size,
+                default_character_set=self._rules().default_character_set,
+            )
+        except HeaderIncomplete:
+            return None
+
+    async def judge_sealed(self, arrival: Arrival, sealed: Sealed, offset: int) -> Judgement:
+        """Decide from a file whose data set begins at `offset`, reading as much as is needed.
+
+        One long header at a time is in memory; raises `UidMismatch`, `ObjectUnreadable`.
+        """
+        size = sealed.size - offset
+        character_set = self._rules().default_character_set
+        loop = asyncio.get_running_loop()
+        wanted = min(size, LOOP_HEADER_BYTES)
+        async with self._one_long_header:
+            while True:
+                head = await sealed.read(offset, wanted)
+                try:
+                    if len(head) <= LOOP_HEADER_BYTES:
+                        return appraise(
+                            arrival, head, size=size, default_character_set=character_set
+                        )
+                    work = partial(
+                        appraise, arrival, head, size=size, default_character_set=character_set
+                    )
+                    return await loop.run_in_executor(self._long_headers, work)
+                except HeaderIncomplete as error:
+                    needed = error.needed_bytes
+                if needed > MAX_HEADER_BYTES or wanted >= min(size, MAX_HEADER_BYTES):
+                    return unreadable(arrival, "The header is cut short or longer than 64 MiB.")
+                wanted = min(max(needed, 4 * wanted), size, MAX_HEADER_BYTES)
+
+    # doing -------------------------------------------------------------------------------------
+
+    async def take(
+        self, sealed: Sealed, arrival: Arrival, judgement: Judgement, *, place: Place
+    ) -> Receipt:
+        """Make the object durable and recorded. Raises an IngestError, and what `place` raises.
+
+        Objects of one SOP Instance UID take turns, whichever door they come by.
+        """
+        async with self.turn(arrival.sop_instance_uid):
+            return await self.take_in_turn(sealed, arrival, judgement, place=place)
+
+    async def take_in_turn(
+        self, sealed: Sealed, arrival: Arrival, judgement: Judgement, *, place: Place
+    ) -> Receipt:
+        """Do what `take` does for a caller that holds the turn of the SOP Instance UID."""
+        if isinstance(judgement, Aside):
+            return await self._keep_aside(sealed, arrival, judgement, place)
+        async with self._limits.room_for(judgement.attributes.study.study_instance_uid):
+            try:
+                placed = await place(sealed, judgement.key, to_note(arrival, sealed.digest, None))
+            except KeyConflict:
+                return await self._keep_conflict(sealed, arrival, judgement, place)
+            hit("placed")
+            self.degraded = placed.degraded
+            return await self._record(sealed, arrival, judgement, placed, place)
+
+    async def _record(
+        self, sealed: Sealed, arrival: Arrival, admit: Admit, placed: Placed, place: Place
+    ) -> Receipt:
+        """Commit the row of an object that is durable."""
+        settled = self._is_settled(placed)
+        new = records.NewInstance(
+            attributes=admit.attributes,
+            key=admit.key,
+            digest=sealed.digest,
+            size=sealed.size,
+            received_at=arrival.received_at,
+            origin=arrival.origin,
+            copies=placed.copies,
+            owed=placed.owed,
+            staged_as=None if settled else placed.staged_as,
+        )
+        try:
+            result = await self._catalogue.add(new)
+        except DatabaseError as error:
+            raise self._not_indexed(placed, error) from error
+        hit("recorded")
+        if result.outcome is records.AddOutcome.DIFFERENT:
+            return await self._move_aside(sealed, arrival, admit, placed, place)
+        new_here = result.outcome is records.AddOutcome.NEW
+        if placed.staged_as and (
+            settled or not (new_here or await self._is_known_as(placed.staged_as))
+        ):
+            await self._release(placed.staged_as)
+        hit("released")
+        if placed.owed:
+            self.on_debt()
+        study = admit.attributes.study.study_instance_uid
+        self._limits.remember(study)
+        if new_here:
+            self._bus.publish(
+                InstanceStored(
+                    study_uid=study,
+                    series_uid=admit.attributes.series.series_instance_uid,
+                    sop_instance_uid=arrival.sop_instance_uid,
+                )
+            )
+        return Receipt(
+            outcome=StoreOutcome.NEW if new_here else StoreOutcome.SAME,
+            sop_instance_uid=arrival.sop_instance_uid,
+            study_uid=study,
+            copies=placed.copies,
+            degraded=placed.degraded,
+        )
+
+    def _is_settled(self, placed: Placed) -> bool:
+        """Tell whether staging may let the object go as soon as it is recorded."""
+        return not placed.owed and len(placed.copies) >= self._rules().ack_copies
+
+    async def _is_known_as(self, name: str) -> bool:
+        """Tell whether a row that was there before has taken this entry of the journal as its own.
+
+        It does so when it had none; otherwise the entry is a second one and not needed.
+        """
+        try:
+            return bool(await self._catalogue.staged([name]))
+        except DatabaseError:
+            return True  # the next start looks again
+
+    # keeping aside -----------------------------------------------------------------------------
+
+    async def _keep_conflict(
+        self, sealed: Sealed, arrival: Arrival, admit: Admit, place: Place
+    ) -> Receipt:
+        log.warning(
+            "object %s: other bytes than those archived under this UID, kept aside in the inbox",
+            admit.attributes.instance.sop_instance_uid[:64],
+        )
+        aside = Aside(CONFLICT, "Another object with this UID is in the archive.", admit.attributes)
+        return await self._keep_aside(sealed, arrival, aside, place)
+
+    async def _move_aside(
+        self, sealed: Sealed, arrival: Arrival, admit: Admit, placed: Placed, place: Place
+    ) -> Receipt:
+        """Keep an object whose UID is known with other bytes, though no volume saw the conflict.
+
+        Its UID is known under another study, or the volumes that hold the first object are away.
+        What was just put under its key was never recorded there and is taken away again.
+        """
+        try:
+            return await self._keep_conflict(sealed, arrival, admit, place)
+        finally:
+            hit("moved-aside")
+            for name in placed.copies:
+                try:
+                    await self._volumes.by_name(name).remove(admit.key)
+                except VolumeError as error:
+                    log.warning("volume %s: %s is left over: %s", name, admit.key, error.reason)
+
+    async def _keep_aside(
+        self, sealed: Sealed, arrival: Arrival, aside: Aside, place: Place
+    ) -> Receipt:
+        key = inbox_key(sealed.digest)
+        placed = await place(sealed, key, to_note(arrival, sealed.digest, aside.reason))
+        hit("aside-placed")
+        self.degraded = placed.degraded
+        await self._write_sidecars(
+            key, to_sidecar(arrival, sealed.digest, aside.reason, aside.comment), placed
+        )
+        hit("aside-described")
+        settled = self._is_settled(placed)
+        item = self._inbox_item(sealed, arrival, aside, replace(
+            placed, staged_as=None if settled else placed.staged_as
+        ))  # fmt: skip
+        try:
+            inbox_id = await self._catalogue.inbox_add(item)
+        except DatabaseError as error:
+            raise self._not_indexed(placed, error) from error
+        hit("aside-recorded")
+        if placed.staged_as and settled:
+            await self._release(placed.staged_as)
+        if placed.owed:
+            self.on_debt()
+        self._bus.publish(InstanceHeld(inbox_id=inbox_id, reason=aside.reason))
+        return Receipt(
+            outcome=_OUTCOME_OF_REASON.get(aside.reason, StoreOutcome.HELD),
+            sop_instance_uid=arrival.sop_instance_uid,
+            study_uid=item.study_instance_uid,
+            copies=placed.copies,
+            degraded=placed.degraded,
+            inbox_id=inbox_id,
+        )
+
+    @staticmethod
+    def _inbox_item(
+        sealed: Sealed, arrival: Arrival, aside: Aside, placed: Placed
+    ) -> records.NewInboxItem:
+        item = records.NewInboxItem(
+            reason=aside.reason,
+            key=inbox_key(sealed.digest),
+            digest=sealed.digest,
+            size=sealed.size,
+            received_at=arrival.received_at,
+            origin=arrival.origin,
+            sop_class_uid=arrival.sop_class_uid,
+            sop_instance_uid=arrival.sop_instance_uid,
+            transfer_syntax_uid=arrival.transfer_syntax_uid,
+            comment=aside.comment,
+            copies=placed.copies,
+            owed=placed.owed,
+            staged_as=placed.staged_as,
+        )
+        if aside.attributes is None:
+            return item
+        return replace(
+            item,
+            study_instance_uid=aside.attributes.study.study_instance_uid,
+            series_instance_uid=aside.attributes.series.series_instance_uid,
+            patient_name=aside.attributes.patient.patient_name,
+            patient_id=aside.attributes.patient.patient_id,
+        )
+
+    async def _write_sidecars(self, key: str, sidecar: bytes, placed: Placed) -> None:
+        """Write the sidecar beside each copy; without it a lost index loses only the reason."""
+        for name in placed.copies:
+            try:
+                await self._volumes.by_name(name).put_bytes(sidecar_key(key), sidecar)
+            except VolumeError as error:
+                log.warning("volume %s: no sidecar beside %s: %s", name, key, error.reason)
+
+    # failing -----------------------------------------------------------------------------------
+
+    def _not_indexed(self, placed: Placed, error: DatabaseError) -> IndexUnavailable:
+        """Leave the object in staging, to be taken in again; returns what to raise."""
+        if placed.staged_as:
+            self.on_pending(placed.staged_as)
+        return IndexUnavailable(
+            "The index cannot record the object now.", next_step=error.next_step
+        )
+
+    async def _release(self, name: str) -> None:
+        """Let staging forget an object; a failure only leaves work for the next start."""
+        try:
+            await self._staging.release(name)
+        except StagingFailed as error:
+            log.warning("staging: entry %s is left over: %s", name, error.reason)
+
+    @asynccontextmanager
+    async def turn(self, uid: str) -> AsyncIterator[None]:
+        """Wait until no other object of this UID is being taken in."""
+        while (busy := self._turns.get(uid)) is not None:
+            await busy
+        mine = self._turns[uid] = asyncio.get_running_loop().create_future()
+        try:
+            yield
+        finally:
+            del self._turns[uid]
+            mine.set_result(None)
+
+
+_OUTCOME_OF_REASON: Final = {
+    CONFLICT: StoreOutcome.CONFLICT_KEPT,
+    UNREADABLE: StoreOutcome.UNREADABLE_KEPT,
+}
