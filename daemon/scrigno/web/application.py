@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The aiohttp application, composed of the rooms it is given."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+import scrigno
+
+from . import account_api, box_api, dicom_api, settings_api, studies_api
+from .bodies import LARGEST_BYTES
+from .guard import answering_refusals, set_security_headers
+from .pages import Pages
+from .pictures import PictureRoutes, Pictures
+from .rooms import Rooms
+from .routes import API, Route, add_routes, openapi
+
+
+def build_app(rooms: Rooms, *, pages_folder: Path) -> web.Application:
+    """Return the application; the caller runs it on an AppRunner and owns all rooms.
+
+    `pages_folder` is `webui/` of a checkout or the installed pages; it is read at start-up.
+    """
+    app = web.Application(
+        middlewares=[answering_refusals(rooms.counters)], client_max_size=LARGEST_BYTES
+    )
+    pictures = Pictures(rooms.retrieval, rooms.imaging, rooms.frames)
+    routes = all_routes(pictures)
+    add_routes(app, rooms, routes)
+    document = openapi(routes, scrigno.__version__)
+    app.router.add_get(f"{API}/openapi.json", _answering(lambda: web.json_response(document)))
+    app.router.add_get("/healthz", _answering(lambda: box_api.health(rooms)))
+    app.router.add_get("/metrics", _answering(lambda: box_api.metrics(rooms)))
+    pages = Pages(pages_folder)
+    app.router.add_get("/", _answering(_to_pages))
+    app.router.add_get("/viewer", _answering(_to_pages))
+    app.router.add_get("/viewer/{name:.*}", pages.serve)
+    app.on_startup.append(pages.load)
+    app.on_response_prepare.append(set_security_headers)
+
+    async def close(_: web.Application) -> None:
+        await pictures.close()
+
+    app.on_cleanup.append(close)
+    return app
+
+
+def all_routes(pictures: Pictures) -> list[Route]:
+    """Return every route of the API."""
+    return [
+        *account_api.ROUTES,
+        *studies_api.ROUTES,
+        *PictureRoutes(pictures).routes(),
+        *dicom_api.ROUTES,
+        *settings_api.ROUTES,
+        *box_api.ROUTES,
+    ]
+
+
+def _to_pages() -> web.Response:
+    return web.Response(status=307, headers={"Location": "/viewer/"})
+
+
+def _answering(make: Callable[[], web.Response]) -> Callable[[web.Request], Any]:
+    async def handle(_: web.Request) -> web.Response:
+        return make()
+
+    return handle

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the box is: its state in words, volumes, the inbox; and for machines, health and metrics."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+import scrigno
+from scrigno.catalogue.records import InboxItem
+from scrigno.health.conditions import Condition
+
+from .bodies import number
+from .errors import NotFound
+from .rooms import Rooms
+from .routes import For, Route
+
+LAST_ID: Final = 2**53
+
+
+def _condition(condition: Condition) -> dict[str, Any]:
+    return {
+        "code": condition.code,
+        "level": condition.level,
+        "subject": condition.subject,
+        "summary": condition.summary,
+        "explanation": condition.explanation,
+        "next_step": condition.next_step,
+    }
+
+
+async def get_status(request: web.Request, rooms: Rooms) -> Any:
+    """Return what the banner and the dashboard show: conditions, totals, where to send images."""
+    readiness, totals = rooms.box.readiness(), await rooms.catalogue.totals()
+    ports = {each.name: each for each in rooms.box.listening()}
+    providers = [each for each in rooms.settings.current.providers if each.enabled]
+    limits = rooms.settings.current.limits
+    return {
+        "ready": readiness.ready,
+        "reasons": [{"code": code, "detail": words} for code, words in readiness.reasons],
+        "conditions": [_condition(each) for each in rooms.box.conditions()],
+        "totals": {
+            "patients": totals.patients,
+            "studies": totals.studies,
+            "series": totals.series,
+            "instances": totals.instances,
+            "size_bytes": totals.size_bytes,
+        },
+        "limits": {
+            "max_studies": limits.max_studies,
+            "max_web_connections": limits.max_web_connections,
+            "max_dicom_connections": limits.max_dicom_connections,
+            "web_connections": len(rooms.access.sessions.active()),
+        },
+        "providers": [
+            {
+                "name": each.name,
+                "ae_title": each.ae_title,
+                "port": ports[each.name].port if each.name in ports else None,
+                "unregistered": each.unregistered,
+            }
+            for each in providers
+        ],
+        "volumes": [
+            {"name": each.name, "role": each.role, "state": each.state}
+            for each in rooms.volumes.statuses()
+        ],
+        "version": scrigno.__version__,
+        "time": rooms.clock.now().isoformat(timespec="seconds"),
+    }
+
+
+async def list_volumes(request: web.Request, rooms: Rooms) -> Any:
+    """List the volumes with their state, space and how much of the archive they hold."""
+    tallies = await rooms.catalogue.volume_tallies()
+    volumes = []
+    for each in rooms.volumes.statuses():
+        tally = tallies.get(each.name)
+        volumes.append(
+            {
+                "name": each.name,
+                "role": each.role,
+                "path": str(each.path),
+                "state": each.state,
+                "reason": each.reason,
+                "uuid": each.uuid,
+                "total_bytes": each.total_bytes,
+                "free_bytes": each.free_bytes,
+                "objects_held": tally.held if tally else 0,
+                "objects_owed": tally.owed if tally else 0,
+                "objects_missing": tally.missing if tally else 0,
+            }
+        )
+    return {"volumes": volumes}
+
+
+def _inbox_item(kept: InboxItem) -> dict[str, Any]:
+    item = kept.item
+    return {
+        "id": kept.inbox_id,
+        "reason": item.reason,
+        "comment": item.comment,
+        "received_at": item.received_at.isoformat(timespec="seconds"),
+        "size_bytes": item.size,
+        "sop_class_uid": item.sop_class_uid,
+        "sop_instance_uid": item.sop_instance_uid,
+        "study_instance_uid": item.study_instance_uid,
+        "patient_name": item.patient_name.text(),
+        "patient_id": item.patient_id,
+        "door": item.origin.door,
+        "calling_ae": item.origin.calling_ae,
+        "called_ae": item.origin.called_ae,
+        "address": item.origin.address,
+    }
+
+
+async def list_inbox(request: web.Request, rooms: Rooms) -> Any:
+    """List what was kept aside: held, unreadable, same UID with other content."""
+    after = number(request.query, "after", lowest=0, highest=LAST_ID, default=0)
+    limit = number(request.query, "limit", lowest=1, highest=500, default=100)
+    items = await rooms.inbox.items(after=after, limit=limit)
+    return {
+        "counts": await rooms.catalogue.inbox_count(),
+        "items": [_inbox_item(each) for each in items],
+    }
+
+
+async def _item_id(request: web.Request, rooms: Rooms) -> int:
+    inbox_id = number(request.match_info, "id", lowest=1, highest=LAST_ID)
+    if await rooms.catalogue.inbox_get(inbox_id) is None:
+        raise NotFound("There is no such object in the inbox.")
+    return inbox_id
+
+
+async def accept_inbox_item(request: web.Request, rooms: Rooms) -> Any:
+    """Take a kept object into the archive."""
+    receipt = await rooms.inbox.accept(await _item_id(request, rooms))
+    return {"outcome": receipt.outcome, "study_instance_uid": receipt.study_uid}
+
+
+async def reject_inbox_item(request: web.Request, rooms: Rooms) -> Any:
+    """Delete a kept object for good."""
+    await rooms.inbox.reject(await _item_id(request, rooms))
+
+
+def health(rooms: Rooms) -> web.Response:
+    """Answer 200 when images can be stored and read, 503 with the reasons when not."""
+    readiness = rooms.box.readiness()
+    content = {
+        "status": "ok" if readiness.ready else "unavailable",
+        "reasons": [{"code": code, "detail": words} for code, words in readiness.reasons],
+    }
+    return web.json_response(content, status=200 if readiness.ready else 503)
+
+
+class _Collected:
+    """Counters and gauges of the box as prometheus_client asks for them."""
+
+    def __init__(self, rooms: Rooms) -> None:
+        self._rooms = rooms
+
+    def collect(self) -> Iterator[Metric]:
+        metrics: dict[str, Metric] = {}
+        for name, labels, value in self._rooms.counters:
+            base = f"scrigno_{name.removesuffix('_total')}"
+            metric = metrics.setdefault(base, Metric(base, name.replace("_", " "), "counter"))
+            metric.add_sample(f"{base}_total", labels, value)
+        for gauge in self._rooms.box.gauges():
+            base = f"scrigno_{gauge.name}"
+            about = gauge.about or gauge.name.replace("_", " ")
+            metric = metrics.setdefault(base, Metric(base, about, "gauge"))
+            metric.add_sample(base, dict(gauge.labels), gauge.value)
+        yield from metrics.values()
+
+
+def metrics(rooms: Rooms) -> web.Response:
+    """Return every counter and gauge in the text form of Prometheus."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collected(rooms))
+    return web.Response(
+        body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
+    )
+
+
+_ADMIN: Final = For.ADMINISTRATORS
+
+ROUTES: Final = (
+    Route(
+        method="GET", path="/status", work=get_status,
+        about="Conditions, totals, volumes and where to send images",
+    ),
+    Route(
+        method="GET", path="/volumes", work=list_volumes, allowed=_ADMIN,
+        about="The volumes with state, space and content",
+    ),
+    Route(
+        method="GET", path="/inbox", work=list_inbox, allowed=_ADMIN,
+        about="What was kept aside", query=("after", "limit"),
+    ),
+    Route(
+        method="POST", path=r"/inbox/{id:\d+}/accept", work=accept_inbox_item, allowed=_ADMIN,
+        about="Take a kept object into the archive", errors=("not-found", "inbox-refused"),
+    ),
+    Route(
+        method="POST", path=r"/inbox/{id:\d+}/reject", work=reject_inbox_item, allowed=_ADMIN,
+        about="Delete a kept object for good", errors=("not-found", "inbox-refused"),
+    ),
+)  # fmt: skip

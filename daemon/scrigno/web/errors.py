@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+
+"""Refusals as problem documents (RFC 9457): a stable code, never a sentence to be parsed."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+from aiohttp import web
+
+from scrigno.access.errors import TooManyAttempts, WeakPassword
+from scrigno.core.errors import ScrignoError
+from scrigno.settings.document import InvalidSettingsError
+
+PROBLEM_TYPE: Final = "application/problem+json"
+
+
+class RequestRefused(ScrignoError):
+    """The request itself was not right."""
+
+    code = "bad-request"
+
+
+class NotLoggedIn(RequestRefused):
+    """The route needs a log-in."""
+
+    code = "not-logged-in"
+
+
+class NotAllowed(RequestRefused):
+    """The account may not do this."""
+
+    code = "not-allowed"
+
+
+class CrossOrigin(RequestRefused):
+    """A page of another site asked, with the cookie of this one."""
+
+    code = "cross-origin"
+
+
+class NotFound(RequestRefused):
+    """There is no such thing here."""
+
+    code = "not-found"
+
+
+class MethodNotAllowed(RequestRefused):
+    """The resource has no such method."""
+
+    code = "method-not-allowed"
+
+
+class BodyTooLarge(RequestRefused):
+    """The body is larger than the route takes."""
+
+    code = "body-too-large"
+
+
+class BadBody(RequestRefused):
+    """The body is not the JSON that the route takes."""
+
+    code = "bad-body"
+
+
+STATUS: Final[Mapping[str, int]] = {
+    "access-denied": 403,
+    "already-claimed": 409,
+    "bad-body": 400,
+    "bad-configuration": 422,
+    "bad-request": 400,
+    "bad-user-name": 422,
+    "body-too-large": 413,
+    "capacity-reached": 507,
+    "command-refused": 409,
+    "cross-origin": 403,
+    "database-closed": 503,
+    "database-full": 503,
+    "database-unavailable": 503,
+    "decode-failed": 422,
+    "decode-timeout": 504,
+    "imaging-closed": 503,
+    "inbox-refused": 409,
+    "last-administrator": 409,
+    "method-not-allowed": 405,
+    "no-durable-storage": 503,
+    "no-pixel-data": 422,
+    "no-such-frame": 404,
+    "not-allowed": 403,
+    "not-found": 404,
+    "not-logged-in": 401,
+    "object-unavailable": 503,
+    "settings-changed-meanwhile": 409,
+    "shutting-down": 503,
+    "too-many-attempts": 429,
+    "unknown-account": 404,
+    "unknown-peer": 404,
+    "unknown-revision": 404,
+    "unknown-study-column": 400,
+    "unsupported-key": 400,
+    "unsupported-transfer-syntax": 422,
+    "volume-error": 503,
+    "weak-password": 422,
+    "web-connections-exhausted": 503,
+    "wrong-credentials": 401,
+    "wrong-setup-code": 403,
+}
+
+
+def problem(error: ScrignoError) -> web.Response:
+    """Return the answer for a refusal; an unknown code is the box's own fault, status 500."""
+    status = STATUS.get(error.code, 500)
+    content: dict[str, Any] = {
+        "type": f"urn:scrigno:problem:{error.code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "code": error.code,
+        "detail": error.reason,
+    }
+    if error.next_step:
+        content["next_step"] = error.next_step
+    headers: dict[str, str] = {}
+    match error:
+        case TooManyAttempts():
+            content["retry_after_s"] = error.retry_after_s
+            headers["Retry-After"] = str(error.retry_after_s)
+        case WeakPassword():
+            content["rule"] = error.rule
+        case InvalidSettingsError():
+            content["problems"] = [
+                {"key": each.key(), "what": each.what, "allowed": each.allowed}
+                for each in error.problems
+            ]
+        case NotLoggedIn():
+            headers["WWW-Authenticate"] = "Bearer"
+        case _:
+            pass
+    return web.json_response(content, status=status, headers=headers, content_type=PROBLEM_TYPE)

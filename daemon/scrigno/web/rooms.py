@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the web application is composed of; the app room fills it in."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from aiohttp import web
+
+from scrigno.access.access import Access
+from scrigno.access.sessions import Session
+from scrigno.archive.inbox import Inbox
+from scrigno.archive.retrieve import Retrieval
+from scrigno.catalogue.catalogue import Catalogue
+from scrigno.core.clock import Clock
+from scrigno.core.counters import Counters
+from scrigno.health.conditions import Condition, Readiness
+from scrigno.imaging.cache import FrameCache
+from scrigno.imaging.workers import ImagingPool
+from scrigno.settings.peers import Peers
+from scrigno.settings.store import SettingsStore
+from scrigno.volumes.volume import Volumes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listening:
+    """One DICOM provider as it is now; `port` is None while it does not listen, `error` why."""
+
+    name: str
+    port: int | None
+    error: str = ""
+    associations: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gauge:
+    """A number that goes up and down, for the metrics page; name in snake case with its unit."""
+
+    name: str
+    value: float
+    about: str = ""
+    labels: Mapping[str, str]
+
+
+class Box(Protocol):
+    """What only the composed box knows. Quick calls on the loop."""
+
+    def conditions(self) -> Sequence[Condition]:
+        """Return what is wrong now, the worst first."""
+
+    def readiness(self) -> Readiness:
+        """Tell whether images can be stored and read now."""
+
+    def listening(self) -> Sequence[Listening]:
+        """Return every DICOM provider of the settings with its real port."""
+
+    def gauges(self) -> Iterable[Gauge]:
+        """Return what the metrics page shows besides the counters."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rooms:
+    """Everything the handlers use."""
+
+    access: Access
+    box: Box
+    catalogue: Catalogue
+    clock: Clock
+    counters: Counters
+    frames: FrameCache
+    imaging: ImagingPool
+    inbox: Inbox
+    peers: Peers
+    retrieval: Retrieval
+    settings: SettingsStore
+    volumes: Volumes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who asks: the session and the token it came with, and whether that was a cookie."""
+
+    session: Session
+    token: str
+    by_cookie: bool
+
+
+CALLER: Final = web.RequestKey("caller", Caller)
+
+
+def caller_of(request: web.Request) -> Caller:
+    """Return who asks, on routes that need a log-in."""
+    return request[CALLER]
+
+
+def author_of(request: web.Request) -> str:
+    """Return the name that goes into the history of the settings."""
+    return caller_of(request).session.account.name
