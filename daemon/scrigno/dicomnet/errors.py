@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# ruff: noqa: N818 - the names say what happened (ConnectFailed), as everywhere in Scrigno
+
 """How an association can fail, one class each."""
 
 from typing import ClassVar

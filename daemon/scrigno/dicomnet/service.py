@@ -16,6 +16,21 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from .association import Association
 
+# Sub-operation counts, PS3.7 table E.1-1
+REMAINING = 0x1020
+COMPLETED = 0x1021
+FAILED = 0x1022
+WARNING = 0x1023
+
+PENDING = 0xFF00
+PENDING_WARNING = 0xFF01  # pending, and some optional keys are not supported
+
+
+def is_pending(status: int) -> bool:
+    """Tell whether further responses follow one with this status (PS3.7 annex C.4)."""
+    return status in (PENDING, PENDING_WARNING)
+
+
 _NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
 
@@ -231,7 +246,16 @@ class Operation:
         peer does not read. Raises AssociationLost when the association is gone, and
         RuntimeError for a response after the final one.
         """
-        raise NotImplementedError
+        if self._final:
+            raise RuntimeError("the final response was already sent")
+        self._final = not is_pending(status)
+        named = {REMAINING: remaining, COMPLETED: completed, FAILED: failed, WARNING: warning}
+        await self.association.answer(
+            self.command,
+            Response(status, comment, tuple(offending), extra or nothing()),
+            data=data,
+            counts={tag: count for tag, count in named.items() if count is not None},
+        )
 
 
 class AssociationHandler(Protocol):
