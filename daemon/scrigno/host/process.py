@@ -31,13 +31,13 @@ _ADD_SEALS: Final = getattr(fcntl, "F_ADD_SEALS", 1033)
 _DEFAULT_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE)
 
 
-class CommandNotFound(ScrignoError):  # noqa: N818 - named for what happened
+class CommandNotFound(ScrignoError):
     """The program is not installed or may not be executed."""
 
     code = "command-not-found"
 
 
-class CommandTimeout(ScrignoError):  # noqa: N818 - named for what happened
+class CommandTimeout(ScrignoError):
     """The program did not end in its time and was killed (or abandoned when that failed)."""
 
     code = "command-timeout"
@@ -62,7 +62,7 @@ class Process:
         self.name = name
         self.returncode: int | None = None
         self._loop = asyncio.get_running_loop()
-        self._ended: asyncio.Future[int] = self._loop.create_future()
+        self.ended: asyncio.Future[int] = self._loop.create_future()
         self._pidfd = os.pidfd_open(pid)
         self._loop.add_reader(self._pidfd, self._reap)
 
@@ -74,8 +74,8 @@ class Process:
         self.returncode = result.si_status if exited else -result.si_status
         self._loop.remove_reader(self._pidfd)
         os.close(self._pidfd)
-        if not self._ended.done():
-            self._ended.set_result(self.returncode)
+        if not self.ended.done():
+            self.ended.set_result(self.returncode)
 
     def kill(self) -> None:
         """Send SIGKILL to the whole session of the child; nothing happens when it has ended."""
@@ -93,7 +93,7 @@ class Process:
 
     async def wait(self, timeout_s: float | None = None) -> int | None:
         """Return the exit code, or None when it is still running after `timeout_s`."""
-        await asyncio.wait([self._ended], timeout=timeout_s)
+        await asyncio.wait([self.ended], timeout=timeout_s)
         return self.returncode
 
     def abandon(self) -> None:

@@ -57,9 +57,13 @@ class Marker:
             raise BadMarkerError(f"{MARKER_NAME}: generation is not a number")
         return Marker(generation=generation, **found)
 
+    def document(self) -> dict[str, Any]:
+        """Return it as JSON knows it."""
+        return asdict(self)
+
     def text(self) -> bytes:
         """Return the file's bytes."""
-        return json.dumps(asdict(self), indent=1).encode() + b"\n"
+        return json.dumps(self.document(), indent=1).encode() + b"\n"
 
     def next_generation(self) -> "Marker":
         """Return it as it is after going into service once more."""
@@ -99,13 +103,16 @@ def judge(
     found: Marker | None,
     empty: bool,
     taken: frozenset[str] = frozenset(),
+    trouble: str = "",
 ) -> Judgement:
     """Decide whether what was found at the path is the volume `name` of this box.
 
     `found` is the marker there or None, `empty` whether nothing else is there, `taken` the uuids
-    that other volumes have in use. A marker of ours that the box has forgotten (a crash between
-    adoption and memory) is ours still.
+    that other volumes have in use, `trouble` what is wrong with an unreadable marker. A marker
+    of ours that the box has forgotten (a crash between adoption and memory) is ours still.
     """
+    if trouble:
+        return Judgement(Verdict.FOREIGN, f"its marker cannot be understood: {trouble}")
     if found is None:
         if remembered is not None:
             return Judgement(

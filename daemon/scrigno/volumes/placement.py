@@ -1,14 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Placement: on which devices an object must be before it is acknowledged, and getting it there."""
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from scrigno.core.errors import ScrignoError
 
-from .staging import Sealed, Staging
-from .volume import Volumes
+from .staging import Sealed, Staging, StagingFailed, StagingFull
+from .states import ErrorKind, PutOutcome, VolumeError, VolumeState
+from .volume import Volume, Volumes
+
+COPY_BLOCK: Final = 1 << 20
+# When nothing is ONLINE: these answer, and refusing an image is worse than trusting them once.
+_LAST_RESORT: Final = (VolumeState.SUSPECT, VolumeState.RECOVERING, VolumeState.FULL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +42,12 @@ class NoDurableStorage(ScrignoError):
 
 
 class KeyConflict(ScrignoError):
-    """Another object stands under the key; nothing was changed. The Sealed is still usable."""
+    """Another object stands under the key on a volume; no volume was changed.
+
+    The sealed object is still usable: store it under another key (which replaces its note in the
+    journal), or `release` it. Until then a restart would try the first key again, and meet this
+    conflict again.
+    """
 
     code: ClassVar[str] = "key-conflict"
 
@@ -49,15 +60,41 @@ class KeyConflict(ScrignoError):
 
 
 class Placement:
-    """Puts sealed objects where they must be."""
+    """Puts sealed objects where they must be. Loop thread only."""
 
     def __init__(
         self, staging: Staging, volumes: Volumes, policy: Callable[[], IngestPolicy]
-    ) -> None: ...
+    ) -> None:
+        """`policy` is asked anew for each object."""
+        self._staging = staging
+        self._volumes = volumes
+        self._policy = policy
 
     async def store(self, sealed: Sealed, key: str, note: Mapping[str, str]) -> Placed:
-        """Make it durable as the policy says; raises NoDurableStorage, KeyConflict."""
-        raise NotImplementedError
+        """Make it durable: in staging's journal and on volumes, all at once.
+
+        Success means `ack_copies` distinct devices, or all devices that are there when they are
+        fewer (`degraded` then), and at least one of them a volume. A volume that fails is replaced
+        by the next. Raises KeyConflict, NoDurableStorage; after the latter nothing is left.
+        """
+        attempt = _Attempt(sealed, key, note, self._policy(), self._staging.device)
+        candidates = self._candidates()
+        try:
+            await attempt.run(candidates)
+        except BaseException:
+            await asyncio.shield(attempt.undo())
+            raise
+        return Placed(
+            copies=tuple(volume.name for volume in attempt.stored),
+            staged_as=sealed.name if attempt.staged else None,
+            owed=tuple(v.name for v in self._volumes.ordered if v not in attempt.stored),
+            degraded=attempt.devices() < attempt.policy.ack_copies,
+        )
+
+    def _candidates(self) -> list[Volume]:
+        ordered = self._volumes.ordered
+        last_resort = [v for v in ordered if v.state in _LAST_RESORT and v.link is not None]
+        return self._volumes.healthy() + last_resort
 
     async def replicate(
         self,
@@ -68,8 +105,178 @@ class Placement:
         sources: tuple[str, ...],
         target: str,
     ) -> None:
-        """Bring an object to `target` from staging or from another volume.
+        """Bring an object to `target` from staging or from another volume; durable on return.
 
-        Raises VolumeError (of the target or the last source), KeyConflict.
+        What comes from another volume is read whole into staging first and its digest compared,
+        so that a bad copy is never spread. Raises VolumeError (of the target, or of the last
+        source), StagingFull, StagingFailed (`journal_name` cannot be read and there is no other
+        source), KeyConflict.
         """
-        raise NotImplementedError
+        sealed = await self._source(journal_name, key, digest, sources)
+        try:
+            result = await self._volumes.by_name(target).put(
+                key, fd=sealed.fd, size=sealed.size, digest=sealed.digest
+            )
+        finally:
+            sealed.close()
+        if result.outcome is PutOutcome.CONFLICT:
+            raise KeyConflict(key, result.existing_digest, target)
+
+    async def _source(
+        self, journal_name: str | None, key: str, digest: str, sources: Sequence[str]
+    ) -> Sealed:
+        failure: ScrignoError = StagingFailed(f"staging: no good source for {key}")
+        if journal_name is not None:
+            try:
+                sealed = await self._staging.open_entry(journal_name)
+            except StagingFailed as error:
+                failure = error
+            else:
+                if sealed.digest == digest:
+                    return sealed
+                sealed.close()
+                failure = StagingFailed(f"staging: {journal_name} has not the digest it had")
+        for source in sources:
+            volume = self._volumes.by_name(source)
+            if not volume.readable:
+                continue
+            try:
+                sealed = await self._fetch(volume, key)
+            except VolumeError as error:
+                failure = error
+                continue
+            if sealed.digest == digest:
+                return sealed
+            sealed.close()
+            failure = VolumeError(source, ErrorKind.IO, f"{key} has not the digest it had")
+        raise failure
+
+    async def _fetch(self, volume: Volume, key: str) -> Sealed:
+        drained = asyncio.Event()
+        arriving = self._staging.begin(b"", limit_bytes=1 << 62)
+        arriving.on_drain = drained.set
+        try:
+            async for chunk in volume.read(key):
+                drained.clear()
+                if not arriving.write(chunk):
+                    await drained.wait()
+            return await arriving.seal()
+        except BaseException:
+            arriving.discard()
+            raise
+
+
+class _Attempt:
+    """One object on its way to enough devices."""
+
+    def __init__(
+        self,
+        sealed: Sealed,
+        key: str,
+        note: Mapping[str, str],
+        policy: IngestPolicy,
+        staging_device: int,
+    ) -> None:
+        self.policy = policy
+        self.staged = False
+        self.stored: list[Volume] = []
+        self._sealed = sealed
+        self._key = key
+        self._note = note
+        self._staging_device = staging_device
+        self._staging_failed = False
+        self._new: list[Volume] = []  # where the object was not before
+        self._reasons: list[str] = []
+        self._running: dict[asyncio.Task[None], Volume | None] = {}
+        self._conflict: KeyConflict | None = None
+
+    async def run(self, candidates: list[Volume]) -> None:
+        """Start what is needed, replace what fails, until it is enough or nothing is left."""
+        loop = asyncio.get_running_loop()
+        # the volumes first: their request is away before staging's fsync begins
+        self._start_puts(candidates)
+        keep = loop.create_task(self._keep())
+        self._running[keep] = None
+        while self._running:
+            done, _ = await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                del self._running[task]
+                task.result()
+            if self._conflict is None:
+                self._start_puts(candidates)
+        if self._conflict is not None:
+            raise self._conflict
+        if not self.stored:
+            reasons = "; ".join(self._reasons) or "no volume is in service"
+            raise NoDurableStorage(
+                f"no volume could take the object: {reasons}.",
+                next_step="See the storage page for the state of each volume.",
+            )
+
+    def devices(self) -> int:
+        """How many devices count that have it now."""
+        return self._count(self.stored, staged=self.staged)
+
+    def _count(self, volumes: Sequence[Volume], *, staged: bool) -> int:
+        if self.policy.count_shared_device:
+            return len(volumes) + staged
+        devices = {volume.device for volume in volumes}
+        return len(devices | {self._staging_device}) if staged else len(devices)
+
+    def _start_puts(self, candidates: list[Volume]) -> None:
+        """Start as many puts as are still needed, in the order of the candidates."""
+        loop = asyncio.get_running_loop()
+        hoped = [*self.stored, *(v for v in self._running.values() if v is not None)]
+        staged = not self._staging_failed
+        while candidates:
+            count = self._count(hoped, staged=staged)
+            if hoped and count >= self.policy.ack_copies:
+                return
+            chosen = next(
+                (v for v in candidates if self._count([*hoped, v], staged=staged) > count),
+                None if hoped else candidates[0],
+            )
+            if chosen is None:
+                return
+            candidates.remove(chosen)
+            hoped.append(chosen)
+            self._running[loop.create_task(self._put(chosen))] = chosen
+
+    async def _put(self, volume: Volume) -> None:
+        sealed = self._sealed
+        try:
+            result = await volume.put(
+                self._key, fd=sealed.fd, size=sealed.size, digest=sealed.digest
+            )
+        except VolumeError as error:
+            self._reasons.append(error.reason)
+            return
+        if result.outcome is PutOutcome.CONFLICT:
+            self._conflict = KeyConflict(self._key, result.existing_digest, volume.name)
+            return
+        self.stored.append(volume)
+        if result.outcome is PutOutcome.STORED:
+            self._new.append(volume)
+
+    async def _keep(self) -> None:
+        try:
+            await self._sealed.keep(self._note)
+        except (StagingFull, StagingFailed) as error:
+            self._staging_failed = True
+            self._reasons.append(error.reason)
+        else:
+            self.staged = True
+
+    async def undo(self) -> None:
+        """Take back what a failed attempt left; a volume that cannot is left to reconciliation."""
+        for task in self._running:
+            task.cancel()
+        if self._running:
+            await asyncio.wait(self._running)
+        if self._conflict is None:
+            await self._sealed.release()
+        for volume in self._new:
+            try:
+                await volume.remove(self._key)
+            except VolumeError as error:
+                self._reasons.append(error.reason)

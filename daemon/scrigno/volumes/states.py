@@ -90,6 +90,7 @@ class VolumeError(ScrignoError):
         super().__init__(f"volume {volume}: {reason}")
         self.volume = volume
         self.kind = kind
+        self.what = reason
 
 
 class PutOutcome(StrEnum):

@@ -406,11 +406,11 @@ class Tree:
             return None
         return about.st_size if stat.S_ISREG(about.st_mode) else None
 
-    def read(self, key: str, offset: int, length: int) -> tuple[int, int]:
+    def read(self, key: str, offset: int, length: int, alive: Alive) -> tuple[int, int]:
         """Return a memfd with that part of the object, and how many bytes that is."""
         fd = self._open_file(key)
         try:
-            return _into_memory(fd, offset, length)
+            return _into_memory(fd, offset, length, alive)
         finally:
             os.close(fd)
 
@@ -601,7 +601,7 @@ def _hash(fd: int, head: int, alive: Alive) -> tuple[bytes, int, bytes]:
     return hasher.digest(), size, first
 
 
-def _into_memory(fd: int, offset: int, length: int) -> tuple[int, int]:
+def _into_memory(fd: int, offset: int, length: int, alive: Alive) -> tuple[int, int]:
     memory = os.memfd_create("scrigno-object", os.MFD_CLOEXEC)
     try:
         size = 0
@@ -610,6 +610,7 @@ def _into_memory(fd: int, offset: int, length: int) -> tuple[int, int]:
             if not done:
                 break
             size += done
+            alive()
     except BaseException:
         os.close(memory)
         raise

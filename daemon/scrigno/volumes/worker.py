@@ -131,8 +131,8 @@ class Worker:
     def _link(self, body: dict[str, Any], _given: int, alive: Alive) -> Answer:
         return _put_done(self._tree.link(body["source"], body["target"], alive)), None
 
-    def _read(self, body: dict[str, Any], _given: int, _alive: Alive) -> Answer:
-        memory, size = self._tree.read(body["key"], body["offset"], body["length"])
+    def _read(self, body: dict[str, Any], _given: int, alive: Alive) -> Answer:
+        memory, size = self._tree.read(body["key"], body["offset"], body["length"], alive)
         return pack({"size": size}), memory
 
     def _digest(self, body: dict[str, Any], _given: int, alive: Alive) -> Answer:
