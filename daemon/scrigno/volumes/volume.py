@@ -132,7 +132,7 @@ class Volume:
         """Write a small file atomically, over an older one too; durable on return."""
         memory = os.memfd_create("scrigno-bytes", os.MFD_CLOEXEC)
         try:
-            os.write(memory, data)
+            os.pwrite(memory, data, 0)  # memory: nothing here can wait for a disk
             await self._call(Op.PUT_BYTES, pack({"key": key}), memory)
         finally:
             os.close(memory)
