@@ -279,6 +279,8 @@ class Volume:
             return await link.call(op, body, fd)
         except VolumeError as error:
             self._counters.add("volume_errors", volume=self.name, kind=error.kind.value)
+            if link is self.link and link.failure is not None:
+                self.served.clear()  # until the warden has made a new one
             self.on_error(error)
             raise
 
