@@ -104,7 +104,8 @@ def rss_kib() -> int:
 async def send(port: int, folder: Path, *, nagle: bool, verbose: bool) -> None:
     sender = await asyncio.create_subprocess_exec(
         *("/usr/bin/storescu", "-xe", "+sd", "-aec", "BENCH", "127.0.0.1", str(port), str(folder)),
-        env={"TCP_NODELAY": "0" if nagle else "1", "PATH": "/usr/bin", "DCMDICTPATH": DICTIONARY},
+        env={"PATH": "/usr/bin", "DCMDICTPATH": DICTIONARY}
+        | ({} if nagle else {"TCP_NODELAY": "1"}),
         stdout=asyncio.subprocess.DEVNULL,
         stderr=None if verbose else asyncio.subprocess.DEVNULL,
     )

@@ -4,7 +4,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from typing_extensions import override
 
@@ -13,7 +13,6 @@ from scrigno.core.counters import Counters
 from . import dimse
 from .errors import UnreadablePdu
 from .fsm import TABLE, Event, State
-from .incoming import Incoming
 from .invoker import Invoker
 from .limits import Limits
 from .pdu import (
@@ -33,6 +32,9 @@ from .service import (
     Rejection,
 )
 from .upper import UpperLayer
+
+if TYPE_CHECKING:
+    from .incoming import Incoming
 
 log = logging.getLogger(__name__)
 

@@ -507,10 +507,8 @@ class UpperLayer(asyncio.BufferedProtocol):
             self._stop_timer()
             self._due = now + self._limits.artim_s
         if self._timer is None and self._transport is not None:
-            idle = self.state is State.STA6
-            self._timer = self._loop.call_at(
-                now + self._limits.message_idle_s if idle else self._due, self._tick
-            )
+            due = self._next_look(now) if self.state is State.STA6 else self._due
+            self._timer = self._loop.call_at(due, self._tick)
 
     def _tick(self) -> None:
         self._timer = None
