@@ -6,7 +6,6 @@ from elsewhere is an unknown node. AE titles in clear text can be forged: this k
 strangers out, TLS keeps forgers out.
 """
 
-import logging
 from collections import Counter
 from dataclasses import dataclass
 from typing import Final
@@ -17,8 +16,6 @@ from scrigno.dicomnet.service import AssociationRequest, Rejection
 from scrigno.settings.peers import Peers
 from scrigno.settings.schema import Peer, PeerState, Provider, Right, Unregistered
 from scrigno.settings.store import SettingsStore
-
-log = logging.getLogger(__name__)
 
 # Guards that hold while the settings say "unlimited": they keep one machine from taking every
 # descriptor and all memory, and are far above what a hospital's busiest sender opens.
@@ -61,8 +58,11 @@ _NO_REASON: Final = (2, 1, 1)
 
 
 def refusal(code: str, numbers: tuple[int, int, int], reason: str) -> Refusal:
-    """Return a refusal whose rejection carries the same words."""
-    return Refusal(code, reason, Rejection(*numbers, words=reason))
+    """Return a refusal; dicomnet logs the rejection and counts it by its words, hence the code.
+
+    (A label must not hold what a stranger invents: it would make counters without end.)
+    """
+    return Refusal(code, reason, Rejection(*numbers, words=code))
 
 
 class Admissions:
@@ -161,14 +161,8 @@ class Admissions:
         return await self._judge(provider, request, peer)
 
     def refused(self, provider_name: str, request: AssociationRequest, why: Refusal) -> None:
-        """Log, count and publish that a node was turned away."""
-        self._counters.add("dicom_associations_refused_total", code=why.code)
-        log.warning(
-            "association from %r at %s: refused: %s",
-            request.calling_ae,
-            request.peer.host,
-            why.reason,
-        )
+        """Count and publish that a node was turned away; dicomnet logs what is rejected."""
+        self._counters.add("dicom_associations_refused", code=why.code)
         self._bus.publish(
             AssociationRefused(
                 provider=provider_name,
@@ -184,7 +178,7 @@ class Admissions:
         """Count an association in; `left` must follow."""
         self._per_peer[admission.calling_ae, admission.host] += 1
         self._per_host[admission.host] += 1
-        self._counters.add("dicom_associations_total", provider=admission.provider)
+        self._counters.add("dicom_associations", provider=admission.provider)
         if admission.peer_name:
             self._peers.seen(admission.peer_name)
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One provider's port and who is in over it."""
 
+import logging
 from dataclasses import dataclass
 
 from scrigno.dicomnet.association import Association
@@ -12,6 +13,8 @@ from scrigno.settings.schema import Provider
 from .admission import Admission, Admissions, Refusal
 from .negotiation import negotiate
 from .visitors import Services, Visitor
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,5 +84,6 @@ class Listener:
             if isinstance(decision, Admission):
                 visitor.admitted(decision)
             elif decision.code == "peer-blocked" and association.alive:
+                log.warning("association %r: aborted, the node was blocked", association)
                 self._admissions.refused(self.name, association.request, decision)
                 association.abort()

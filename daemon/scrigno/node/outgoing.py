@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stored objects on their way out: as stored where the peer takes that, else transcoded.
 
-What leaves is compared with the digest of reception before its last bytes go: a peer gets the
-object that was sent to us or none, never a damaged one.
+The archive compares what it reads with the digest of reception and holds the last bytes back
+until that is right: a peer gets the object that was sent to us or none, never a damaged one.
 """
 
-import hashlib
+import asyncio
 import os
-from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Final
@@ -21,16 +20,12 @@ from pydicom.uid import (
 
 from scrigno.archive.retrieve import Retrieval
 from scrigno.catalogue.records import StoredInstance
-from scrigno.core.counters import Counters
-from scrigno.core.errors import ScrignoError
-from scrigno.imaging import part10
-from scrigno.imaging.errors import NotDicom
 from scrigno.imaging.workers import ImagingPool
 
-# Objects up to this size are verified whole before their first byte leaves; of larger ones the
-# last chunk is held back until the digest is right. Bounds the memory of one retrieval.
-VERIFY_FIRST_BYTES: Final = 4 << 20
-HEAD_BYTES: Final = 4096  # holds preamble and file meta of every file we write
+# A data set up to this size is read to its end before its first byte leaves, so that a damaged
+# copy costs one sub-operation; of a larger one it costs the association (a message that was begun
+# cannot be taken back). Bounds the memory of a retrieval, which has two objects in hand.
+WHOLE_FIRST_BYTES: Final = 4 << 20
 CHUNK_BYTES: Final = 1 << 20
 
 # What an object can be transcoded to, best first: nothing is lost in any of them.
@@ -42,87 +37,60 @@ TRANSCODE_TARGETS: Final = (
 )
 
 
-class ObjectChanged(ScrignoError):
-    """A copy is not what was received; it is not sent."""
-
-    code = "object-changed"
-
-
 class Outgoing:
     """Reads objects for sending."""
 
-    def __init__(self, retrieval: Retrieval, imaging: ImagingPool, *, counters: Counters) -> None:
+    def __init__(self, retrieval: Retrieval, imaging: ImagingPool) -> None:
         """Read through `retrieval`, transcode in `imaging`."""
         self._retrieval = retrieval
         self._imaging = imaging
-        self._counters = counters
 
     def data_set(
         self, instance: StoredInstance, transfer_syntax: str
     ) -> AsyncGenerator[bytes, None]:
         """Yield the data set in this transfer syntax, chunk by chunk.
 
-        Iterating raises ObjectUnavailable, ObjectChanged or an ImagingError, for objects up to
-        `VERIFY_FIRST_BYTES` before the first chunk.
+        Iterating raises ObjectUnavailable or an ImagingError; for objects up to
+        `WHOLE_FIRST_BYTES`, and for transcoded ones, before the first chunk.
         """
         if transfer_syntax == instance.transfer_syntax_uid:
             return self._as_stored(instance)
         return self._transcoded(instance, transfer_syntax)
 
-    async def _file(self, instance: StoredInstance) -> AsyncGenerator[bytes, None]:
-        """Yield the verified file; at least one chunk stays behind until the digest is right."""
-        digest = hashlib.sha256()
-        held: deque[bytes] = deque()
-        held_bytes = 0
-        async for chunk in self._retrieval.open(instance).chunks:
-            digest.update(chunk)
-            held.append(chunk)
-            held_bytes += len(chunk)
-            while held_bytes > VERIFY_FIRST_BYTES and len(held) > 1:
-                held_bytes -= len(held[0])
-                yield held.popleft()
-        if digest.hexdigest() != instance.digest:
-            self._counters.add("dicom_sent_objects_changed_total")
-            raise ObjectChanged(
-                f"Object {instance.sop_instance_uid}: the copy is not what was received."
-            )
-        while held:
-            yield held.popleft()
-
     async def _as_stored(self, instance: StoredInstance) -> AsyncGenerator[bytes, None]:
-        head = b""
-        in_data_set = False
-        async with aclosing(self._file(instance)) as chunks:
-            async for chunk in chunks:
-                if in_data_set:
+        stream = await self._retrieval.data_set(instance)
+        async with aclosing(stream.chunks) as chunks:
+            if stream.size <= WHOLE_FIRST_BYTES:
+                for chunk in [chunk async for chunk in chunks]:
                     yield chunk
-                    continue
-                head += chunk
-                if len(head) < min(HEAD_BYTES, instance.size):
-                    continue
-                in_data_set = True
-                offset = part10.split(head[:HEAD_BYTES]).data_offset
-                if len(head) > offset:
-                    yield memoryview(head)[offset:].tobytes()
-        if not in_data_set:
-            raise NotDicom(f"Object {instance.sop_instance_uid}: the file ends in its head.")
+                return
+            async for chunk in chunks:
+                yield chunk
 
     async def _transcoded(
         self, instance: StoredInstance, transfer_syntax: str
     ) -> AsyncGenerator[bytes, None]:
         source = os.memfd_create("scrigno-transcode", os.MFD_CLOEXEC)
         try:
-            async with aclosing(self._file(instance)) as chunks:
+            async with aclosing(self._retrieval.open(instance).chunks) as chunks:
                 async for chunk in chunks:
-                    os.write(source, chunk)
+                    await asyncio.to_thread(_append, source, chunk)
             made = await self._imaging.transcode(source, to_transfer_syntax=transfer_syntax)
         finally:
             os.close(source)
         try:
             for offset in range(made.data_offset, made.size, CHUNK_BYTES):
-                yield os.pread(made.fd, min(CHUNK_BYTES, made.size - offset), offset)
+                length = min(CHUNK_BYTES, made.size - offset)
+                yield await asyncio.to_thread(os.pread, made.fd, length, offset)
         finally:
             made.close()
+
+
+def _append(fd: int, chunk: bytes) -> None:
+    """Write all of `chunk`; a write of more than 2 GiB may be partial, a smaller one never is."""
+    left = memoryview(chunk)
+    while left:
+        left = left[os.write(fd, left) :]
 
 
 def targets(instance: StoredInstance) -> Sequence[str]:

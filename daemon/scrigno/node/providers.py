@@ -221,7 +221,7 @@ def _services(
         ),
         retrieve=RetrieveService(
             catalogue,
-            Outgoing(retrieval, imaging, counters=counters),
+            Outgoing(retrieval, imaging),
             Destinations(settings),
             default_character_set=default_character_set,
             counters=counters,

@@ -70,7 +70,7 @@ class QueryService:
             if operation.association.alive:
                 await self._refuse(operation, Status.OUT_OF_RESOURCES, error)
             return
-        self._counters.add("dicom_find_answers_total", answers)
+        self._counters.add("dicom_find_answers", answers)
 
     async def _stream(
         self, operation: Operation, query: FindQuery, writer: AnswerWriter, pending: Status
@@ -96,7 +96,7 @@ class QueryService:
         error: ScrignoError,
         offending: tuple[int, ...] = (),
     ) -> None:
-        self._counters.add("dicom_find_refused_total", code=error.code, status=f"{status:04X}")
+        self._counters.add("dicom_find_refused", code=error.code, status=f"{status:04X}")
         log.warning(
             "query from %r: refused with %04X: %s",
             operation.association.request.calling_ae,

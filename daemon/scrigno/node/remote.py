@@ -51,7 +51,7 @@ class RemoteNodes:
         """Ask one node whether it is there; never raises for what the node does."""
         started = self._clock.monotonic()
         code, words = await self._echoed(peer, timeout_s)
-        self._counters.add("dicom_echo_sent_total", outcome=code)
+        self._counters.add("dicom_echo_sent", outcome=code)
         return EchoResult(
             peer=peer.name,
             ok=code == "ok",

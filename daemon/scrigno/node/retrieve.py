@@ -160,7 +160,7 @@ class RetrieveService:
         error: ScrignoError,
         offending: tuple[int, ...] = (),
     ) -> None:
-        self._counters.add("dicom_retrieve_refused_total", code=error.code, status=f"{status:04X}")
+        self._counters.add("dicom_retrieve_refused", code=error.code, status=f"{status:04X}")
         log.warning(
             "retrieval from %r: refused with %04X: %s",
             operation.association.request.calling_ae,

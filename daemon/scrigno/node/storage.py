@@ -87,7 +87,7 @@ class Storage:
 
     def answer(self, outcome: StoreOutcome) -> Response:
         """Count what was kept and return the answer; every outcome is a success (DESIGN 3)."""
-        self._counters.add("dicom_store_total", outcome=outcome)
+        self._counters.add("dicom_store", outcome=outcome)
         return _STORED
 
     def failed(self, error: ScrignoError) -> Response:
@@ -95,7 +95,7 @@ class Storage:
         return self._refuse(status_of_store_error(error), error.code, error.reason)
 
     def _refuse(self, status: Status, code: str, reason: str) -> Response:
-        self._counters.add("dicom_store_refused_total", code=code, status=f"{status:04X}")
+        self._counters.add("dicom_store_refused", code=code, status=f"{status:04X}")
         log.warning("store from %r: refused with %04X: %s", self._calling_ae, status, reason)
         return Response(status, comment(reason))
 

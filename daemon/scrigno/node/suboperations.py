@@ -60,13 +60,13 @@ class Tally:
             self.failed_uids.append(instance.sop_instance_uid)
             outcome = "failed"
         self.remaining -= 1
-        self._counters.add("dicom_sub_operations_total", outcome=outcome)
+        self._counters.add("dicom_sub_operations", outcome=outcome)
         await self._respond(Status.PENDING, with_remaining=True)
 
     async def failed(self, instance: StoredInstance, reason: str, code: str) -> None:
         """Count a sub-operation that could not be carried out."""
         log.warning("object %s: not sent: %s", instance.sop_instance_uid, reason)
-        self._counters.add("dicom_sub_operations_failed_total", code=code)
+        self._counters.add("dicom_sub_operations_failed", code=code)
         await self.done(instance, Status.UNABLE_TO_PROCESS)
 
     async def finish(self, words: str = "") -> None:

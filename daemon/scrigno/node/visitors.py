@@ -10,7 +10,6 @@ from scrigno.archive.ingest import Ingest
 from scrigno.core.counters import Counters
 from scrigno.dicomnet import dimse
 from scrigno.dicomnet.association import Association
-from scrigno.dicomnet.errors import AssociationLost
 from scrigno.dicomnet.service import CloseReason, Command, Operation, Response, StoreSink
 from scrigno.settings.schema import Right
 from scrigno.settings.store import SettingsStore
@@ -78,13 +77,6 @@ class Visitor:
 
     async def serve(self, operation: Operation) -> None:
         """Answer one request other than C-STORE."""
-        try:
-            await self._serve(operation)
-        except AssociationLost:
-            # The peer left; there is nobody to answer, and its leaving is told by `closed`.
-            self._services.counters.add("dicom_operations_abandoned_total")
-
-    async def _serve(self, operation: Operation) -> None:
         needed = _REQUESTS.get(operation.command.field)
         if needed is None:
             await self._refuse(
@@ -107,7 +99,7 @@ class Visitor:
                 f"Node {self.admission.calling_ae} may not {right}.",
             )
             return
-        self._services.counters.add("dicom_requests_total", service=kind)
+        self._services.counters.add("dicom_requests", service=kind)
         if kind is Service.VERIFICATION:
             await serve_echo(operation)
             return
@@ -132,7 +124,7 @@ class Visitor:
         return QueryOptions.parse(self.association.acceptance.extended.get(sop_class, b""))
 
     async def _refuse(self, operation: Operation, status: Status, reason: str) -> None:
-        self._services.counters.add("dicom_requests_refused_total", status=f"{status:04X}")
+        self._services.counters.add("dicom_requests_refused", status=f"{status:04X}")
         log.warning(
             "request %04X from %r: refused with %04X: %s",
             operation.command.field,
@@ -143,6 +135,5 @@ class Visitor:
         await operation.respond(status, comment=comment(reason))
 
     def closed(self, reason: CloseReason) -> None:
-        """Count the association out."""
-        self._services.counters.add("dicom_associations_closed_total", reason=reason)
+        """Count the association out; dicomnet has logged and counted why."""
         self._on_closed(self)
