@@ -80,3 +80,9 @@ class ImagingClosed(ImagingError):
     """The pool of imaging workers is shutting down."""
 
     code = "imaging-closed"
+
+
+class ImagingBusy(ImagingError):
+    """More pictures are asked for than the workers can make in a sensible time."""
+
+    code = "imaging-busy"
