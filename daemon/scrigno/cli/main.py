@@ -122,7 +122,7 @@ def _import(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     result = _ask(options, "verify", progress=True, study=options.study)
     _show(options, result, words.verify_report)
-    return DONE if not result["bad"] and not result["unreadable"] else FAILED
+    return DONE if result["copies_bad"] == result["repaired"] else FAILED
 
 
 def _rebuild(options: argparse.Namespace) -> int:
@@ -134,7 +134,7 @@ def _rebuild(options: argparse.Namespace) -> int:
 def _reconcile(options: argparse.Namespace) -> int:
     result = _ask(options, "reconcile", progress=True, fix=options.fix)
     _show(options, result, words.reconcile_report)
-    return DONE if result["clean"] or options.fix else FAILED
+    return DONE if result["found"] == result["fixed"] else FAILED
 
 
 def _config_check(options: argparse.Namespace) -> int:

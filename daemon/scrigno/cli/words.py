@@ -104,35 +104,42 @@ def import_report(answer: Json) -> str:
 def verify_report(answer: Json) -> str:
     """Return how many copies were read and which are not as they should be."""
     lines = [
-        f"{answer['instances']} images, {answer['copies']} copies read: {answer['good']} good, "
-        f"{len(answer['bad'])} bad, {len(answer['unreadable'])} unreadable, "
-        f"{answer['missing']} not there"
+        f"{answer['instances']} images: {answer['copies_good']} copies good, "
+        f"{answer['copies_bad']} bad of which {answer['repaired']} repaired, "
+        f"{answer['copies_skipped']} not read because their volume is away"
     ]
-    lines += [f"  bad: {each['volume']} {each['key']}" for each in answer["bad"]]
     lines += [
-        f"  unreadable: {each['volume']} {each['key']}: {each['reason']}"
-        for each in answer["unreadable"]
+        f"  {each['problem']}: {each['volume']} {each['key']}"
+        + (" (repaired from a good copy)" if each["repaired"] else "")
+        for each in answer["bad"]
     ]
     return "\n".join(lines)
 
 
 def rebuild_report(answer: Json) -> str:
-    """Return what the new index holds and what could not be read."""
+    """Return what the index got and what could not be taken in."""
     lines = [
-        f"{answer['instances']} images of {answer['studies']} studies from "
-        f"{', '.join(answer['volumes'])} in {answer['seconds']:.1f} s"
+        f"{answer['scanned']} files read from {', '.join(answer['volumes'])} in "
+        f"{answer['seconds']:.1f} s: {answer['added']} added, {answer['known']} known already, "
+        f"{answer['inbox']} to the inbox, {answer['damaged']} damaged"
     ]
-    lines += [f"  not taken in: {each['key']}: {each['reason']}" for each in answer["problems"]]
+    for kind in ("unreadable", "conflicts", "refused"):
+        lines += [f"  {kind}: {key}" for key in answer[kind]]
     return "\n".join(lines)
 
 
 def reconcile_report(answer: Json) -> str:
     """Return the differences between the index and the volumes."""
-    if answer["clean"]:
-        return "The index and the volumes agree."
-    lines = []
-    for kind in ("orphans", "missing", "wrong_size"):
-        for each in answer[kind]:
-            done = f": {each['mended']}" if each.get("mended") else ""
-            lines.append(f"{kind.replace('_', ' ')}: {each['volume']} {each['key']}{done}")
+    lines = [
+        f"{answer['instances']} images in the index, {answer['files']} files on "
+        f"{', '.join(answer['volumes']) or 'no volume'}: {answer['found']} differences, "
+        f"{answer['fixed']} mended"
+    ]
+    lines += [f"  not looked at, because it is away: {name}" for name in answer["skipped"]]
+    lines += [
+        f"  {each['kind']}: {each['volume']} {each['key']}"
+        + (" (mended)" if each["fixed"] else "")
+        + (f" {each['note']}" if each["note"] else "")
+        for each in answer["discrepancies"]
+    ]
     return "\n".join(lines)

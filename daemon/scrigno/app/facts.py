@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the box knows about itself at this moment, for status, health, metrics and conditions.
+
+Numbers that need a query are read anew every few seconds by one task, so that asking how the box
+is never waits for anything.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import psutil
+
+from scrigno.catalogue.records import Totals, VolumeTally
+from scrigno.core.events import VolumeChanged
+from scrigno.db.errors import DatabaseError
+from scrigno.health.conditions import (
+    Condition,
+    Facts,
+    Readiness,
+    VolumeFacts,
+    conditions,
+    readiness,
+)
+from scrigno.node.providers import ListenerState, Node
+from scrigno.settings.store import SettingsStore
+from scrigno.volumes.states import VolumeState
+from scrigno.web.rooms import Gauge, Listening
+
+from .archive_parts import ArchiveParts
+from .stores import Common, Stores
+
+log = logging.getLogger(__name__)
+
+REFRESH_S: Final = 3.0  # well inside the ten seconds in which a banner must show
+WRITABLE: Final = frozenset({VolumeState.ONLINE, VolumeState.SUSPECT})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexFacts:
+    """What the index said when it was last asked."""
+
+    totals: Totals
+    tallies: dict[str, VolumeTally]
+    inbox: dict[str, int]
+
+
+class FactBook:
+    """Collects facts from the running parts. Loop thread only."""
+
+    def __init__(
+        self,
+        settings: SettingsStore,
+        stores: Stores,
+        archive: ArchiveParts,
+        node: Node,
+        common: Common,
+    ) -> None:
+        """Hold the parts; `start` begins to ask them."""
+        self._settings = settings
+        self._catalogue = stores.catalogue
+        self._staging = stores.staging
+        self._capacity = stores.staging_capacity_bytes
+        self._volumes = stores.volumes
+        self._archive = archive
+        self._node = node
+        self._clock = common.clock
+        self._index: IndexFacts | None = None
+        self._index_error = ""
+        self._changed_s: dict[str, float] = {}  # volume -> monotonic time of its last change
+        self._owed_since_s: dict[str, float] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._unsubscribe = common.bus.subscribe(VolumeChanged, self._volume_changed)
+        self._process = psutil.Process()
+        self.stopping = False
+
+    async def start(self) -> None:
+        """Ask once, then keep asking."""
+        await self.refresh()
+        self._task = asyncio.create_task(self._keep_asking(), name="facts")
+
+    async def close(self) -> None:
+        """Stop asking; idempotent."""
+        self._unsubscribe()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def refresh(self) -> None:
+        """Read what needs a query now."""
+        try:
+            self._index = IndexFacts(
+                totals=await self._catalogue.totals(),
+                tallies=await self._catalogue.volume_tallies(),
+                inbox=await self._catalogue.inbox_count(),
+            )
+        except DatabaseError as error:
+            if not self._index_error:
+                log.error("index: %s", error.reason)  # noqa: TRY400 - the reason says it all
+            self._index_error = error.reason
+            return
+        self._index_error = ""
+        now = self._clock.monotonic()
+        for name, tally in self._index.tallies.items():
+            if tally.owed:
+                self._owed_since_s.setdefault(name, now)
+            else:
+                self._owed_since_s.pop(name, None)
+
+    async def _keep_asking(self) -> None:
+        while True:
+            await asyncio.sleep(REFRESH_S)
+            await self.refresh()
+
+    def _volume_changed(self, event: VolumeChanged) -> None:
+        self._changed_s[event.volume] = self._clock.monotonic()
+        log.info("volume %s: %s, was %s: %s", event.volume, event.after, event.before, event.reason)
+
+    # answers -----------------------------------------------------------------------------------
+
+    @property
+    def totals(self) -> Totals:
+        """Return what the archive held when it was last asked."""
+        if self._index is None:
+            return Totals(patients=0, studies=0, series=0, instances=0, size_bytes=0)
+        return self._index.totals
+
+    @property
+    def inbox(self) -> dict[str, int]:
+        """Return how many objects the inbox holds, by reason."""
+        return {} if self._index is None else self._index.inbox
+
+    def owed(self, volume: str) -> int:
+        """Return how many objects a volume has not got yet."""
+        tally = None if self._index is None else self._index.tallies.get(volume)
+        return tally.owed if tally else 0
+
+    def conditions(self) -> Sequence[Condition]:
+        """Return what is wrong now, the worst first."""
+        return conditions(self._facts())
+
+    def readiness(self) -> Readiness:
+        """Tell whether images can be stored and read now."""
+        return readiness(self._facts())
+
+    def listening(self) -> Sequence[Listening]:
+        """Return every DICOM provider of the settings with its real port."""
+        return [
+            Listening(
+                name=each.name,
+                port=each.port if each.state is ListenerState.LISTENING else None,
+                error=each.reason,
+                associations=each.associations,
+            )
+            for each in self._node.statuses()
+        ]
+
+    def gauges(self) -> Iterator[Gauge]:
+        """Yield what the metrics page shows besides the counters."""
+        totals = self.totals
+        for name in ("patients", "studies", "series", "instances"):
+            yield Gauge(name=name, value=getattr(totals, name), labels={})
+        yield Gauge(name="archive_bytes", value=totals.size_bytes, labels={})
+        yield Gauge(name="associations", value=self._node.association_count, labels={})
+        yield Gauge(name="staging_used_bytes", value=self._staging.used_bytes, labels={})
+        yield Gauge(name="staging_capacity_bytes", value=self._capacity, labels={})
+        yield Gauge(name="resident_memory_bytes", value=self._process.memory_info().rss, labels={})
+        for reason, count in self.inbox.items():
+            yield Gauge(name="inbox_objects", value=count, labels={"reason": reason})
+        for status in self._volumes.statuses():
+            labels = {"volume": status.name}
+            yield Gauge(
+                name="volume_state", value=1, labels={**labels, "state": status.state.value}
+            )
+            yield Gauge(name="volume_owed_objects", value=self.owed(status.name), labels=labels)
+            if status.total_bytes is not None and status.free_bytes is not None:
+                yield Gauge(name="volume_total_bytes", value=status.total_bytes, labels=labels)
+                yield Gauge(name="volume_free_bytes", value=status.free_bytes, labels=labels)
+
+    def _facts(self) -> Facts:
+        settings = self._settings.current
+        return Facts(
+            volumes=tuple(self._volume_facts()),
+            ack_copies=settings.ingest.ack_copies,
+            devices_available=self._devices(count_folders=settings.ingest.count_shared_device),
+            staging_used_bytes=self._staging.used_bytes,
+            staging_capacity_bytes=self._capacity,
+            index_error=self._index_error,
+            index_backup_age_s=self._index_backup_age_s(),
+            pending_objects=self._archive.recovery.pending,
+            inbox_conflicts=self.inbox.get("duplicate", 0),
+            inbox_unreadable=self.inbox.get("unreadable", 0),
+            inbox_held=self.inbox.get("unapproved-node", 0),
+            studies=self.totals.studies,
+            max_studies=settings.limits.max_studies,
+            stopping=self.stopping,
+        )
+
+    def _volume_facts(self) -> Iterator[VolumeFacts]:
+        now = self._clock.monotonic()
+        for status in self._volumes.statuses():
+            yield VolumeFacts(
+                name=status.name,
+                role=status.role.value,
+                state=status.state.value,
+                reason=status.reason,
+                away_s=now - self._changed_s.get(status.name, now),
+                total_bytes=status.total_bytes,
+                free_bytes=status.free_bytes,
+                owed_objects=self.owed(status.name),
+                oldest_debt_s=now - self._owed_since_s.get(status.name, now),
+            )
+
+    def _index_backup_age_s(self) -> float | None:
+        made = self._archive.backups.last_made
+        return None if made is None else (self._clock.now() - made).total_seconds()
+
+    def _devices(self, *, count_folders: bool) -> int:
+        """Count the distinct devices that take writes now, staging included."""
+        usable = [each for each in self._volumes.statuses() if each.state in WRITABLE]
+        if count_folders:
+            return 1 + len(usable)
+        return len({self._staging.device, *(each.device for each in usable)})

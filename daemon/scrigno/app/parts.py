@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every object of the daemon, made once, started in order and stopped in reverse."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+
+from scrigno.access.access import Access
+from scrigno.archive.importer import Importer
+from scrigno.archive.inbox import Inbox
+from scrigno.archive.rebuild import Rebuilder
+from scrigno.archive.reconcile import Reconciler
+from scrigno.archive.replicate import Replicator
+from scrigno.archive.verify import Verifier
+from scrigno.catalogue.catalogue import Catalogue
+from scrigno.core.clock import SystemClock
+from scrigno.core.counters import Counters
+from scrigno.core.events import EventBus, SettingsChanged
+from scrigno.imaging.cache import FrameCache
+from scrigno.imaging.workers import ImagingPool
+from scrigno.node.providers import Node
+from scrigno.settings.peers import Peers
+from scrigno.settings.schema import BootConfig
+from scrigno.settings.store import SettingsStore
+from scrigno.volumes.staging import Staging
+from scrigno.volumes.states import Role, VolumeSpec
+from scrigno.volumes.volume import Volumes
+from scrigno.web.application import build_app
+from scrigno.web.rooms import Rooms
+
+from .archive_parts import ArchiveParts, make_archive
+from .facts import FactBook
+from .logs import Logs
+from .pages import serve_pages
+from .places import pages_folder, staging_capacity
+from .starter import Starter
+from .stores import Common, Stores
+
+IMAGING_WORKERS: Final = 2
+FRAME_CACHE_BYTES: Final = 2 << 30
+GRACE_S: Final = 5.0  # for images and requests on their way when the box is asked to stop
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The parts that the operator's commands use, once everything is started."""
+
+    access: Access
+    facts: FactBook
+    importer: Importer
+    inbox: Inbox
+    node: Node
+    rebuilder: Rebuilder
+    reconciler: Reconciler
+    replicator: Replicator
+    settings: SettingsStore
+    verifier: Verifier
+    volumes: Volumes
+    web_ports: tuple[int, ...]
+
+
+async def start(config: BootConfig, logs: Logs, starter: Starter) -> Parts:
+    """Make and start every part; what was started is registered with `starter` even on failure."""
+    common = Common(bus=EventBus(), clock=SystemClock(), counters=Counters())
+    settings = SettingsStore(config.state_dir, bus=common.bus, clock=common.clock)
+    await settings.open(config.initial)
+    _follow_log_level(settings, config, logs, common.bus)
+    stores = await _open_stores(config, settings, common, starter)
+    archive = make_archive(settings, stores, common, config.state_dir)
+    archive.register(starter)
+    imaging = ImagingPool(IMAGING_WORKERS, counters=common.counters)
+    starter.on_stop("imaging workers", imaging.close)
+    peers = Peers(settings, bus=common.bus, clock=common.clock)
+    node = Node(
+        settings=settings,
+        peers=peers,
+        ingest=archive.ingest,
+        catalogue=stores.catalogue,
+        retrieval=archive.retrieval,
+        imaging=imaging,
+        bus=common.bus,
+        counters=common.counters,
+        clock=common.clock,
+    )
+    facts = FactBook(settings, stores, archive, node, common)
+    starter.on_stop("facts", facts.close)
+    await facts.start()
+    archive.start()
+    rooms = _rooms(settings, stores, archive, imaging, peers, facts, common)
+    app = build_app(rooms, pages_folder=pages_folder())
+    web_ports = await serve_pages(app, config.web, starter)
+    # The door for images opens last, when everything behind it stands, and closes first.
+    starter.on_stop("DICOM node", lambda: node.close(GRACE_S))
+    await node.start()
+    return Parts(
+        access=stores.access,
+        facts=facts,
+        importer=archive.importer,
+        inbox=archive.inbox,
+        node=node,
+        rebuilder=archive.rebuilder,
+        reconciler=archive.reconciler,
+        replicator=archive.replicator,
+        settings=settings,
+        verifier=archive.verifier,
+        volumes=stores.volumes,
+        web_ports=web_ports,
+    )
+
+
+async def _open_stores(
+    config: BootConfig, settings: SettingsStore, common: Common, starter: Starter
+) -> Stores:
+    capacity = await asyncio.to_thread(staging_capacity, config.staging_dir)
+    access = Access(
+        config.state_dir,
+        clock=common.clock,
+        counters=common.counters,
+        max_connections=lambda: settings.current.limits.max_web_connections,
+    )
+    catalogue = Catalogue(
+        config.state_dir / "index.db", counters=common.counters, clock=common.clock
+    )
+    staging = Staging(
+        config.staging_dir / "objects", capacity_bytes=capacity, counters=common.counters
+    )
+    volumes = Volumes(
+        [
+            VolumeSpec(name=each.name, role=Role(each.role.value), path=each.path)
+            for each in settings.current.volumes
+        ],
+        state_dir=config.state_dir,
+        counters=common.counters,
+        bus=common.bus,
+        clock=common.clock,
+    )
+    frames = FrameCache(
+        config.staging_dir / "frames",
+        capacity_bytes=FRAME_CACHE_BYTES,
+        counters=common.counters,
+    )
+    starter.on_stop("accounts", access.close)
+    starter.on_stop("index", catalogue.close)
+    starter.on_stop("staging", staging.close)
+    starter.on_stop("volumes", volumes.close)
+    starter.on_stop("frame cache", frames.close)
+    # Independent of each other; the worker processes of the volumes take the longest.
+    async with asyncio.TaskGroup() as opening:
+        for each in (access, catalogue, staging, frames):
+            opening.create_task(each.open())
+        opening.create_task(volumes.start())
+    return Stores(
+        access=access,
+        catalogue=catalogue,
+        frames=frames,
+        staging=staging,
+        staging_capacity_bytes=capacity,
+        volumes=volumes,
+    )
+
+
+def _rooms(
+    settings: SettingsStore,
+    stores: Stores,
+    archive: ArchiveParts,
+    imaging: ImagingPool,
+    peers: Peers,
+    facts: FactBook,
+    common: Common,
+) -> Rooms:
+    return Rooms(
+        access=stores.access,
+        box=facts,
+        catalogue=stores.catalogue,
+        clock=common.clock,
+        counters=common.counters,
+        frames=stores.frames,
+        imaging=imaging,
+        inbox=archive.inbox,
+        peers=peers,
+        retrieval=archive.retrieval,
+        settings=settings,
+        volumes=stores.volumes,
+    )
+
+
+def _follow_log_level(
+    settings: SettingsStore, config: BootConfig, logs: Logs, bus: EventBus
+) -> None:
+    """Let the log say as much as the settings want, now and after each change."""
+
+    def follow(_event: SettingsChanged | None = None) -> None:
+        logs.set_level(settings.current.log_level or config.log.level)
+
+    follow()
+    bus.subscribe(SettingsChanged, follow)
