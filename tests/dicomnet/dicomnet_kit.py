@@ -15,7 +15,7 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from scrigno.dicomnet import dimse
+from scrigno.dicomnet import commandset, dimse
 from scrigno.dicomnet.association import Association
 from scrigno.dicomnet.pdu import encode_associate_rq
 from scrigno.dicomnet.server import DicomServer
@@ -173,7 +173,7 @@ def p_data(context_id: int, control: int, fragment: bytes) -> bytes:
 
 def store_command(message_id: int = 1, *, uid: str = "1.2.3.4", data_set: bool = True) -> bytes:
     """Return the command set of a C-STORE-RQ."""
-    return dimse.encode_command(
+    return commandset.encode_command(
         {
             dimse.AFFECTED_SOP_CLASS_UID: CT,
             dimse.COMMAND_FIELD: dimse.C_STORE_RQ,
@@ -187,7 +187,7 @@ def store_command(message_id: int = 1, *, uid: str = "1.2.3.4", data_set: bool =
 
 def echo_command(message_id: int = 1) -> bytes:
     """Return the command set of a C-ECHO-RQ."""
-    return dimse.encode_command(
+    return commandset.encode_command(
         {
             dimse.AFFECTED_SOP_CLASS_UID: VERIFICATION,
             dimse.COMMAND_FIELD: dimse.C_ECHO_RQ,
@@ -230,7 +230,7 @@ class RawPeer:
         length, context_id, control = struct.unpack(">IBB", body[:6])
         assert control == 3
         assert length == len(body) - 4
-        return dimse.decode_command(body[6:], context_id)
+        return commandset.decode_command(body[6:], context_id)
 
     async def associate(self, pdu: bytes | None = None) -> None:
         await self.say(pdu or request_pdu())

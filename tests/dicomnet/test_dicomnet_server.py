@@ -25,7 +25,7 @@ from dicomnet_kit import (
     store_command,
 )
 
-from scrigno.dicomnet import dimse
+from scrigno.dicomnet import commandset, dimse
 from scrigno.dicomnet.service import CloseReason, Operation, Rejection, Response, UserIdentity
 
 
@@ -186,7 +186,7 @@ BROKEN = {
     "a command set that is cut": (p_data(1, 3, echo_command()[:-3]), 6),
     "an empty command set": (p_data(1, 3, b""), 6),
     "a command element of four gigabytes": (p_data(1, 3, b"\0\0\0\0\xff\xff\xff\xff"), 6),
-    "a command set without field": (p_data(1, 3, dimse.encode_command({0x110: 1})), 6),
+    "a command set without field": (p_data(1, 3, commandset.encode_command({0x110: 1})), 6),
     "an endless command set": (b"".join(p_data(1, 1, bytes(8000)) for _ in range(3)), 6),
 }
 
@@ -390,7 +390,7 @@ async def test_a_negotiation_that_takes_too_long_is_rejected_as_transient(
 
 
 async def find(peer: RawPeer, message_id: int, identifier: bytes = b"\0" * 8) -> None:
-    command = dimse.encode_command(
+    command = commandset.encode_command(
         {
             dimse.AFFECTED_SOP_CLASS_UID: STUDY_ROOT_FIND,
             dimse.COMMAND_FIELD: dimse.C_FIND_RQ,
@@ -410,7 +410,7 @@ def cancel(message_id: int) -> bytes:
     return p_data(
         1,
         3,
-        dimse.encode_command(
+        commandset.encode_command(
             {
                 dimse.COMMAND_FIELD: dimse.C_CANCEL_RQ,
                 dimse.MESSAGE_ID_RESPONDED: message_id,
@@ -441,7 +441,7 @@ async def test_responses_of_an_operation_come_with_their_data_and_counts(
     assert (kind, body[5], body[6:]) == (4, 2, b"one!")
     final = await peer.hear_command()
     assert (final.status, final.comment, final.has_data_set) == (0xB000, "x" * 64, False)
-    assert dimse.short(final.raw[dimse.COMPLETED]) == 3
+    assert commandset.short(final.raw[dimse.COMPLETED]) == 3
     assert final.raw[dimse.OFFENDING_ELEMENT] == b"\x08\0\x18\0"
     assert dimse.REMAINING not in final.raw
     operation = provider.handlers[0].operations[0]
@@ -501,7 +501,7 @@ async def test_an_identifier_over_the_cap_is_refused_and_not_kept(
 async def test_a_service_nobody_knows_is_answered_as_unrecognized(serve: Serve, dial: Dial) -> None:
     peer = await dial(await serve())
     await peer.associate()
-    command = dimse.encode_command({0x100: 0x0777, 0x110: 3, 0x800: 1, 0x2: CT})
+    command = commandset.encode_command({0x100: 0x0777, 0x110: 3, 0x800: 1, 0x2: CT})
     await peer.say(p_data(1, 3, command), p_data(1, 2, b"whatever"))
     answer = await peer.hear_command()
     assert (answer.field, answer.status) == (0x8777, dimse.UNRECOGNIZED_OPERATION)

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from scrigno.core.counters import Counters
 
-from . import dimse
+from . import commandset, dimse
 from .errors import UnreadablePdu
 from .fsm import TABLE, Event, State
 from .invoker import Invoker
@@ -197,14 +197,14 @@ class Association(Invoker):
         if len(collected) + len(piece) > self._limits.max_command:
             raise UnreadablePdu(f"command set over {self._limits.max_command} bytes")
         if last and not collected:
-            self._take_message(dimse.decode_command(bytes(piece), context_id))
+            self._take_message(commandset.decode_command(bytes(piece), context_id))
             return
         self._command_context = context_id
         collected += piece
         if last:
             complete = bytes(collected)
             self._command_bytes = bytearray()
-            self._take_message(dimse.decode_command(complete, context_id))
+            self._take_message(commandset.decode_command(complete, context_id))
 
     def _take_message(self, command: Command) -> None:
         if command.field & dimse.RESPONSE:

@@ -7,14 +7,14 @@ from typing import Final
 
 from scrigno.core.counters import Counters
 
-from . import dimse
+from . import commandset, dimse
 from .errors import AssociationLost, NoAnswer, NoSuchContext, UnreadablePdu
 from .fsm import State
 from .incoming import Collecting, Incoming
 from .limits import Limits
 from .outgoing import Pending, Window
 from .sending import Sender
-from .service import AcceptedContext, CloseReason, Command, Response, is_pending
+from .service import AcceptedContext, CloseReason, Command, Response
 from .upper import UpperLayer
 
 VERIFICATION: Final = "1.2.840.10008.1.1"
@@ -115,7 +115,7 @@ class Invoker(Sender):
         }
         if move_originator is not None:
             elements[dimse.MOVE_ORIGINATOR], elements[dimse.MOVE_ORIGINATOR_ID] = move_originator
-        command = dimse.encode_command(elements)
+        command = commandset.encode_command(elements)
         try:
             async with self._send_lock:
                 await self._stream(context_id, command, first, chunks)
@@ -142,7 +142,7 @@ class Invoker(Sender):
             if len(chunk) % 2 and not last:
                 # Fragments are of even length (PS3.8 annex E.1): the last byte travels later.
                 chunk, odd = chunk[:-1], chunk[-1:]
-            for pdu in dimse.fragments(
+            for pdu in commandset.fragments(
                 context_id, memoryview(chunk), command=False, last=last, max_pdu=max_pdu
             ):
                 await self._writable()
@@ -211,10 +211,10 @@ class Invoker(Sender):
         elements[dimse.DATA_SET_TYPE] = dimse.NO_DATA_SET if data is None else dimse.HAS_DATA_SET
         final = False
         try:
-            await self._send(self._message(context_id, dimse.encode_command(elements), data))
+            await self._send(self._message(context_id, commandset.encode_command(elements), data))
             while not final:
                 command, answer = await self._next(pending, timeout_s)
-                final = not is_pending(command.status)
+                final = not dimse.is_pending(command.status)
                 yield command, answer
         finally:
             if not final:
@@ -224,7 +224,7 @@ class Invoker(Sender):
 
     async def _cancel(self, context_id: int, message_id: int) -> None:
         """Send C-CANCEL-RQ (PS3.7 section 9.3.2.3)."""
-        command = dimse.encode_command(
+        command = commandset.encode_command(
             {
                 dimse.COMMAND_FIELD: dimse.C_CANCEL_RQ,
                 dimse.MESSAGE_ID_RESPONDED: message_id,

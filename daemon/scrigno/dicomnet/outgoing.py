@@ -6,8 +6,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from .dimse import is_pending
 from .errors import AssociationLost
-from .service import Command, is_pending
+from .service import Command
 
 # Responses the caller has not taken yet, above which we stop reading and below which we go on.
 _QUEUE_HIGH: Final = 256

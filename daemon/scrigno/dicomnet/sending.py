@@ -3,10 +3,11 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from itertools import chain
 from typing import Final
 
-from . import dimse
+from . import commandset, dimse
 from .errors import AssociationLost
 from .fsm import MAY_SEND_DATA
 from .pdu import NOT_SPECIFIED, SERVICE_USER
@@ -41,11 +42,11 @@ class Sender:
     ) -> None:
         """Send one response to a request of the peer's; raises AssociationLost."""
         if command.field == dimse.C_STORE_RQ and response == _SUCCESS:
-            pdu = dimse.encode_store_success(command)
+            pdu = commandset.encode_store_success(command)
             if len(pdu) - 6 <= self._max_pdu:
                 await self._send((pdu,))
                 return
-        encoded = dimse.encode_response(
+        encoded = commandset.encode_response(
             command, response, has_data_set=data is not None, counts=counts
         )
         await self._send(self._message(command.context_id, encoded, data))
@@ -58,13 +59,9 @@ class Sender:
                 waiter.set_result(None)
 
     def _message(self, context_id: int, command: bytes, data: bytes | None) -> Iterable[bytes]:
-        pdus = dimse.fragments(context_id, command, command=True, last=True, max_pdu=self._max_pdu)
-        if data is None:
-            return pdus
-        return chain(
-            pdus,
-            dimse.fragments(context_id, data, command=False, last=True, max_pdu=self._max_pdu),
-        )
+        cut = partial(commandset.fragments, context_id, last=True, max_pdu=self._max_pdu)
+        pdus = cut(command, command=True)
+        return pdus if data is None else chain(pdus, cut(data, command=False))
 
     async def _send(self, pdus: Iterable[bytes]) -> None:
         """Send a whole message; raises AssociationLost. Aborts when cancelled half-way."""

@@ -13,23 +13,10 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .dimse import COMPLETED, FAILED, REMAINING, WARNING, is_pending
+
 if TYPE_CHECKING:
     from .association import Association
-
-# Sub-operation counts, PS3.7 table E.1-1
-REMAINING = 0x1020
-COMPLETED = 0x1021
-FAILED = 0x1022
-WARNING = 0x1023
-
-PENDING = 0xFF00
-PENDING_WARNING = 0xFF01  # pending, and some optional keys are not supported
-
-
-def is_pending(status: int) -> bool:
-    """Tell whether further responses follow one with this status (PS3.7 annex C.4)."""
-    return status in (PENDING, PENDING_WARNING)
-
 
 _NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
