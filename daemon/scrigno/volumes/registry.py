@@ -3,6 +3,7 @@
 
 import json
 import os
+import threading
 import uuid
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +22,7 @@ class Registry:
     def __init__(self, state_dir: Path) -> None:
         """Read it, or start a new one; raises ConfigError when it cannot be understood."""
         self._path = state_dir / FILE_NAME
+        self._lock = threading.Lock()  # protects _volumes and the file
         self.owner = str(uuid.uuid4())
         self._volumes: dict[str, Remembered] = {}
         try:
@@ -45,9 +47,10 @@ class Registry:
 
     def remember(self, name: str, entry: Remembered) -> None:
         """Keep it; durable on return."""
-        if self._volumes.get(name) != entry:
-            self._volumes[name] = entry
-            self._save()
+        with self._lock:
+            if self._volumes.get(name) != entry:
+                self._volumes[name] = entry
+                self._save()
 
     def _save(self) -> None:
         document = {

@@ -18,6 +18,7 @@ import json
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from .tree import SYNC_EVERY_BYTES, reserve_bytes
 
 HEAD_BYTES: Final = 256 << 10  # what header readers may look at without a read
 THREADS: Final = 8  # concurrent fsyncs share journal commits; more threads bring nothing
+POOLED_BUFFERS: Final = 16
 NOTE_ATTRIBUTE: Final = "user.scrigno.note"
 NOTE_LIMIT_BYTES: Final = 3500  # ext4 keeps an attribute in one block
 JOURNAL_FOLDER: Final = "journal"
@@ -85,6 +87,7 @@ class Staging:
         """
         self.device = 0  # st_dev, once open
         self.high_water_bytes = high_water_bytes
+        self._buffers: list[memoryview] = []
         self._folder_path = root / JOURNAL_FOLDER
         self._capacity_bytes = capacity_bytes
         self._counters = counters
@@ -195,6 +198,17 @@ class Staging:
         """Count `size` bytes less as arriving."""
         self._arriving_bytes -= size
 
+    def take_buffer(self) -> memoryview:
+        """Return a buffer of `high_water_bytes`, used before if there is one."""
+        if self._buffers:
+            return self._buffers.pop()
+        return memoryview(bytearray(self.high_water_bytes))
+
+    def give_buffer(self, buffer: memoryview) -> None:
+        """Take back a buffer that no job uses any more."""
+        if len(buffer) == self.high_water_bytes and len(self._buffers) < POOLED_BUFFERS:
+            self._buffers.append(buffer)
+
     def close_soon(self, fd: int) -> None:
         """Close a descriptor in the executor: the last close of a large file frees its blocks."""
         if self._executor is None:
@@ -277,6 +291,11 @@ class _File:
         self._jobs = 0
         self._doomed = False
 
+    @property
+    def busy(self) -> bool:
+        """Whether a job uses it."""
+        return self._jobs > 0
+
     async def run(self, job: Callable[..., T], *args: object) -> T:
         """Run a job on the file; a cancelled caller leaves it running."""
         future = self._staging.run(job, *args)
@@ -298,7 +317,11 @@ class _File:
 
 
 class StagedObject:
-    """An object that is arriving. Loop thread only."""
+    """An object that is arriving. Loop thread only.
+
+    Bytes gather in a buffer of `high_water_bytes` taken from a pool (fresh memory costs more in
+    page faults than the copy into it). A full one is written out while the next one fills.
+    """
 
     def __init__(self, staging: Staging, prefix: bytes, limit_bytes: int) -> None:
         """Use `Staging.begin`."""
@@ -307,7 +330,9 @@ class StagedObject:
         self._staging = staging
         self._limit = limit_bytes
         self._file = _File(staging)
-        self._buffer = bytearray()
+        self._buffer = staging.take_buffer()
+        self._filled = 0
+        self._full: deque[memoryview] = deque()  # waiting to be written out
         self._head = b""
         self._hasher = hashlib.sha256()
         self._unsynced = 0
@@ -320,25 +345,51 @@ class StagedObject:
 
     def write(self, fragment: memoryview | bytes) -> bool:
         """Take a copy of `fragment`; False asks the caller to stop until `on_drain` is called."""
-        self.size += len(fragment)
+        length = len(fragment)
+        self.size += length
         if self._error is not None or self._over:
             return True  # drained without being kept; seal() says why
         if self.size > self._limit:
-            self._refuse(ObjectTooLarge(f"the object is larger than {self._limit} bytes"))
+            self._error = ObjectTooLarge(f"the object is larger than {self._limit} bytes")
             return True
-        self._buffer += fragment
-        if len(self._buffer) < self._staging.high_water_bytes:
-            return True
-        if self._flush is None:
-            self._start_flush()
+        end = self._filled + length
+        if end <= len(self._buffer):
+            self._buffer[self._filled : end] = fragment
+            self._filled = end
+        else:
+            self._spread(memoryview(fragment))
+        if not self._full:
             return True
         self._owes_drain = True
         return False
 
+    def _spread(self, fragment: memoryview) -> None:
+        while fragment and self._error is None:
+            count = min(len(fragment), len(self._buffer) - self._filled)
+            self._buffer[self._filled : self._filled + count] = fragment[:count]
+            self._filled += count
+            fragment = fragment[count:]
+            if self._filled == len(self._buffer) and fragment:
+                self._turn_over()
+
+    def _turn_over(self) -> None:
+        """Hand the full buffer to the flush and begin the next one."""
+        self._head = self.head
+        try:
+            self._reserve_room()
+        except StagingFull as error:
+            self._error = error
+            return
+        self._full.append(self._buffer)
+        self._buffer, self._filled = self._staging.take_buffer(), 0
+        if self._flush is None:
+            content = self._full.popleft()
+            self._flush = asyncio.get_running_loop().create_task(self._flush_out(content))
+
     @property
     def head(self) -> bytes:
         """The first bytes of the file (prefix included), at most HEAD_BYTES."""
-        return self._head or bytes(memoryview(self._buffer)[:HEAD_BYTES])
+        return self._head or bytes(self._buffer[: min(self._filled, HEAD_BYTES)])
 
     async def seal(self) -> "Sealed":
         """Write everything to the unnamed file and answer it, hashed.
@@ -355,7 +406,7 @@ class StagedObject:
                 raise StagingFailed("the object was discarded")
             self._reserve_room()
             try:
-                await self._file.run(self._write_out, self._buffer)
+                await self._file.run(self._write_out, self._buffer[: self._filled])
             except OSError as error:
                 raise _failed(error) from error
             if self._over:
@@ -370,7 +421,8 @@ class StagedObject:
             size=self.size,
             arriving=self._reserved,
         )
-        self._over, self._reserved, self._buffer = True, 0, bytearray()
+        self._head, self._over, self._reserved = self.head, True, 0
+        self._give_back()
         return sealed
 
     def discard(self) -> None:
@@ -378,55 +430,49 @@ class StagedObject:
         if self._over:
             return
         self._over = True
-        self._buffer = bytearray()
+        self._full.clear()
         self._staging.settle(self._reserved)
         self._reserved = 0
+        if not self._file.busy:
+            self._give_back()
         self._file.close()
 
-    def _refuse(self, error: ScrignoError) -> None:
-        self._error = error
-        self._buffer = bytearray()
+    def _give_back(self) -> None:
+        self._staging.give_buffer(self._buffer)
+        self._buffer, self._filled = memoryview(bytearray()), 0
 
     def _reserve_room(self) -> None:
         if not self._staging.reserve(self.size - self._reserved):
             raise StagingFull("staging has reached its capacity")
         self._reserved = self.size
 
-    def _start_flush(self) -> None:
-        if not self._head:
-            self._head = bytes(memoryview(self._buffer)[:HEAD_BYTES])
+    async def _flush_out(self, content: memoryview) -> None:
         try:
-            self._reserve_room()
-        except StagingFull as error:
-            self._refuse(error)
-            return
-        content, self._buffer = self._buffer, bytearray()
-        self._flush = asyncio.get_running_loop().create_task(self._flush_out(content))
-
-    async def _flush_out(self, content: bytearray) -> None:
-        try:
-            await self._file.run(self._write_out, content)
+            while True:
+                await self._file.run(self._write_out, content)
+                self._staging.give_buffer(content)
+                if not self._full:
+                    break
+                content = self._full.popleft()
         except OSError as error:
-            self._refuse(_failed(error))
+            self._error = _failed(error)
         except StagingFailed as error:
-            self._refuse(error)
+            self._error = error
         finally:
+            self._full.clear()
             self._flush = None
         if self._owes_drain and not self._over:
             self._owes_drain = False
-            if len(self._buffer) >= self._staging.high_water_bytes:
-                self._start_flush()
             if self.on_drain is not None:
                 self.on_drain()
 
-    def _write_out(self, content: bytearray) -> None:
+    def _write_out(self, content: memoryview) -> None:
         if self._file.fd < 0:
             self._file.fd = self._staging.unnamed()
-        with memoryview(content) as view:
-            offset = 0
-            while offset < len(view):
-                offset += os.write(self._file.fd, view[offset:])
-            self._hasher.update(view)
+        offset = 0
+        while offset < len(content):
+            offset += os.write(self._file.fd, content[offset:])
+        self._hasher.update(content)
         self._unsynced += len(content)
         if self._unsynced >= SYNC_EVERY_BYTES:
             # a large object is written back as it comes, so that the last fsync is short
