@@ -7,7 +7,8 @@ came) is durable on as many distinct devices as the policy asks for, and its row
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime
 from typing import Final
 
 from scrigno.catalogue.records import Origin
@@ -71,6 +72,15 @@ class Reception:
         """Bytes of the data set that have come so far."""
         return self._staged.size - self._offset
 
+    async def pour(self, chunks: AsyncIterator[bytes]) -> None:
+        """Write a whole data set, waiting whenever `write` asks to."""
+        drained = asyncio.Event()
+        self.on_drain = drained.set
+        async for chunk in chunks:
+            drained.clear()
+            if not self.write(chunk):
+                await drained.wait()
+
     async def commit(self) -> Receipt:
         """Make the object durable and recorded, or raise an IngestError and leave nothing.
 
@@ -133,10 +143,12 @@ class Ingest:
         sop_instance_uid: str,
         transfer_syntax_uid: str,
         hold: str | None = None,
+        received_at: datetime | None = None,
     ) -> Reception:
         """Start one object; `hold` keeps it in the inbox under that reason. Raises IngestError.
 
         The UIDs are those of the command (or of the file meta); they need not be valid.
+        `received_at` is given for an object that came at an earlier time.
         """
         if self._closing:
             raise self._refused(ShuttingDown("The archive is being stopped."))
@@ -150,7 +162,7 @@ class Ingest:
             sop_class_uid=sop_class_uid,
             sop_instance_uid=sop_instance_uid,
             transfer_syntax_uid=transfer_syntax_uid,
-            received_at=self._clock.now(),
+            received_at=received_at or self._clock.now(),
             hold=hold,
         )
         try:

@@ -1,8 +1,45 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The index anew from what stands on a volume, while the box goes on working."""
+"""The index anew from what stands on the volumes, while the box goes on working (ST-8).
 
+The volume is read and every object is added to the index in force; what is known already stays as
+it is. So nothing is ever missing from the index while it is rebuilt, new images come in beside
+it, and neither inbox nor debts are lost. A lost or damaged index is replaced by an empty one at
+start and filled in the same way. Copies on other volumes are recorded where they stand and owed
+where they do not.
+"""
+
+import asyncio
+import logging
 from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field
+from typing import Final
+
+from scrigno.catalogue import records
+from scrigno.catalogue.catalogue import Catalogue
+from scrigno.catalogue.records import AddOutcome, NewInboxItem, NewInstance
+from scrigno.core.clock import Clock
+from scrigno.core.counters import Counters
+from scrigno.core.errors import CommandError
+from scrigno.imaging.errors import HeaderIncomplete, NotDicom
+from scrigno.imaging.part10 import FileHead, split
+from scrigno.volumes.states import VolumeError
+from scrigno.volumes.volume import Scanned, Volume, Volumes
+
+from .appraisal import UNREADABLE, Admit, Aside, appraise
+from .arrivals import INBOX_PREFIX, Arrival, from_note, from_sidecar, sidecar_key
+from .copies import OBJECTS_PREFIX, Difference, differences, files_of
+from .errors import IngestError
+from .receipts import IngestRules
+from .replicate import SIDECAR_BYTES
+from .taking import MAX_HEADER_BYTES, described
+
+log = logging.getLogger(__name__)
+
+# So many rows wait for the index at once: they share transactions, and memory stays small.
+ADDS_AT_ONCE: Final = 128
+MAX_NAMED: Final = 10_000
+OWED_AT_ONCE: Final = 1000
 
 
 @dataclass(slots=True)
@@ -14,13 +51,33 @@ class RebuildReport:
     added: int = 0
     known: int = 0
     inbox: int = 0
-    unreadable: list[str] = field(default_factory=list)  # keys on the volume
-    conflicts: list[str] = field(default_factory=list)  # keys on the volume
+    damaged: int = 0  # files that could not be read whole
+    unreadable: list[str] = field(default_factory=list)  # keys on the volume, the first 10,000
+    conflicts: list[str] = field(default_factory=list)  # keys on the volume, the first 10,000
+    refused: list[str] = field(default_factory=list)  # keys over a limit of the settings
     cancelled: bool = False
 
 
 class Rebuilder:
-    """Reads volumes and writes the index."""
+    """Reads volumes and writes the index. Loop thread only."""
+
+    def __init__(
+        self,
+        *,
+        catalogue: Catalogue,
+        volumes: Volumes,
+        rules: Callable[[], IngestRules],
+        counters: Counters,
+        clock: Clock,
+        on_debt: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`on_debt` is told when volumes are owed objects that others have."""
+        self._catalogue = catalogue
+        self._volumes = volumes
+        self._rules = rules
+        self._counters = counters
+        self._clock = clock
+        self._on_debt = on_debt
 
     async def rebuild(
         self,
@@ -29,5 +86,240 @@ class Rebuilder:
         progress: Callable[[int, int], None] | None = None,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> RebuildReport:
-        """Rebuild from one volume, or from all; raises CommandError for a volume that is away."""
-        raise NotImplementedError
+        """Rebuild from one volume, or from all.
+
+        `progress(scanned, total)` is called on the loop; the total is 0 where nobody knows it.
+        Raises CommandError for a volume that is away, VolumeError when it fails, DatabaseError.
+        """
+        report = RebuildReport()
+        for source in self._sources(volume):
+            report.volumes.append(source.spec.name)
+            await self._objects(source, report, progress, cancelled)
+            await self._inbox(source, report, cancelled)
+        if not report.cancelled:
+            await self._copies_elsewhere()
+        self._on_debt()
+        return report
+
+    async def take_in(self, volume: Volume, key: str) -> AddOutcome | None:
+        """Make one object known that stands on `volume` without a row (reconcile).
+
+        None when it cannot be read. Raises VolumeError, DatabaseError.
+        """
+        report = RebuildReport()
+        digest, size = await volume.digest(key)
+        head = await volume.head(key, 256 << 10)
+        return await self._object(volume, Scanned(key, size, digest, head), report)
+
+    def _sources(self, name: str | None) -> list[Volume]:
+        if name is None:
+            sources = [volume for volume in self._volumes.ordered if volume.readable]
+            if not sources:
+                raise CommandError(
+                    "No volume can be read.", next_step="Bring one back and try again."
+                )
+            return sources
+        try:
+            source = self._volumes.by_name(name)
+        except KeyError:
+            names = ", ".join(volume.spec.name for volume in self._volumes.ordered)
+            raise CommandError(
+                f"There is no volume {name}.", next_step=f"Name one of: {names}."
+            ) from None
+        if not source.readable:
+            raise CommandError(
+                f"Volume {name} cannot be read: {source.state} ({source.reason}).",
+                next_step="Bring it back or name another one.",
+            )
+        return [source]
+
+    # objects -----------------------------------------------------------------------------------
+
+    async def _objects(
+        self,
+        volume: Volume,
+        report: RebuildReport,
+        progress: Callable[[int, int], None] | None,
+        cancelled: Callable[[], bool],
+    ) -> None:
+        tally = (await self._catalogue.volume_tallies()).get(volume.spec.name)
+        total = tally.held if tally is not None else 0
+        room = asyncio.Semaphore(ADDS_AT_ONCE)
+
+        async def one(scanned: Scanned) -> None:
+            try:
+                await self._object(volume, scanned, report)
+            finally:
+                room.release()
+
+        async with (
+            aclosing(volume.scan(OBJECTS_PREFIX)) as objects,
+            asyncio.TaskGroup() as group,
+        ):
+            async for scanned in objects:
+                if cancelled():
+                    report.cancelled = True
+                    break
+                await room.acquire()
+                group.create_task(one(scanned))
+                report.scanned += 1
+                if progress is not None:
+                    progress(report.scanned, max(total, report.scanned))
+
+    async def _object(
+        self, volume: Volume, scanned: Scanned, report: RebuildReport
+    ) -> AddOutcome | None:
+        """Add one object to the index; None when it could not be."""
+        if scanned.digest is None:
+            log.warning("volume %s: %s cannot be read whole", volume.spec.name, scanned.key)
+            report.damaged += 1
+            return None
+        try:
+            arrival, admit = await self._understand(volume, scanned)
+        except (IngestError, NotDicom) as error:
+            log.warning("volume %s: %s: %s", volume.spec.name, scanned.key, error.reason)
+            _name(report.unreadable, scanned.key)
+            return None
+        try:
+            result = await self._catalogue.add(
+                NewInstance(
+                    attributes=admit.attributes,
+                    key=scanned.key,
+                    digest=scanned.digest,
+                    size=scanned.size,
+                    received_at=arrival.received_at,
+                    origin=arrival.origin,
+                    copies=(volume.spec.name,),
+                )
+            )
+        except records.CapacityReached:
+            _name(report.refused, scanned.key)
+            return None
+        match result.outcome:
+            case AddOutcome.NEW:
+                report.added += 1
+            case AddOutcome.SAME if result.existing_key == scanned.key:
+                report.known += 1
+            case AddOutcome.SAME | AddOutcome.DIFFERENT:
+                log.warning(
+                    "volume %s: %s is not the object that the index has under its UID",
+                    volume.spec.name,
+                    scanned.key,
+                )
+                _name(report.conflicts, scanned.key)
+        return result.outcome
+
+    async def _understand(self, volume: Volume, scanned: Scanned) -> tuple[Arrival, Admit]:
+        """Read the header of an object; raises NotDicom, IngestError."""
+        head = split(scanned.head)
+        arrival = from_note(
+            {"door": "rebuild"},
+            sop_class_uid=head.sop_class_uid,
+            sop_instance_uid=head.sop_instance_uid,
+            transfer_syntax_uid=head.transfer_syntax_uid,
+            fallback=self._clock.now(),
+        )
+        judgement = await self._judge(volume, scanned, head, arrival)
+        if isinstance(judgement, Aside):
+            raise IngestError(judgement.comment)
+        return arrival, judgement
+
+    async def _judge(
+        self, volume: Volume, scanned: Scanned, head: FileHead, arrival: Arrival
+    ) -> Admit | Aside:
+        """Appraise the object, reading more of it when its header is long."""
+        content, size = scanned.head, scanned.size - head.data_offset
+        while True:
+            try:
+                return appraise(
+                    arrival,
+                    memoryview(content)[head.data_offset :],
+                    size=size,
+                    default_character_set=self._rules().default_character_set,
+                )
+            except HeaderIncomplete as error:
+                needed = head.data_offset + max(error.needed_bytes, 4 * len(content))
+            wanted = min(needed, scanned.size, MAX_HEADER_BYTES)
+            if wanted <= len(content):
+                raise IngestError("The header is cut short or longer than 64 MiB.")
+            async with aclosing(volume.read(scanned.key, len(content), wanted - len(content))) as (
+                chunks
+            ):
+                more = b"".join([chunk async for chunk in chunks])
+            if not more:
+                raise IngestError("The header is cut short.")
+            content += more
+
+    # inbox -------------------------------------------------------------------------------------
+
+    async def _inbox(
+        self, volume: Volume, report: RebuildReport, cancelled: Callable[[], bool]
+    ) -> None:
+        async with aclosing(volume.scan(INBOX_PREFIX)) as objects:
+            async for scanned in objects:
+                if cancelled():
+                    report.cancelled = True
+                    return
+                if scanned.digest is not None and scanned.key.endswith(".dcm"):
+                    await self._catalogue.inbox_add(await self._inbox_item(volume, scanned))
+                    report.inbox += 1
+
+    async def _inbox_item(self, volume: Volume, scanned: Scanned) -> NewInboxItem:
+        """Describe a kept object from its sidecar and what of it can be read."""
+        try:
+            sidecar = from_sidecar(await volume.head(sidecar_key(scanned.key), SIDECAR_BYTES))
+        except VolumeError:
+            sidecar = {}
+        assert scanned.digest is not None  # noqa: S101 - the caller has looked
+        arrival = from_note(
+            sidecar,
+            sop_class_uid=sidecar.get("sop_class_uid", ""),
+            sop_instance_uid=sidecar.get("sop_instance_uid", ""),
+            transfer_syntax_uid=sidecar.get("transfer_syntax_uid", ""),
+            fallback=self._clock.now(),
+        )
+        item = NewInboxItem(
+            reason=sidecar.get("aside", UNREADABLE),
+            key=scanned.key,
+            digest=scanned.digest,
+            size=scanned.size,
+            received_at=arrival.received_at,
+            origin=arrival.origin,
+            sop_class_uid=arrival.sop_class_uid,
+            sop_instance_uid=arrival.sop_instance_uid,
+            transfer_syntax_uid=arrival.transfer_syntax_uid,
+            comment=sidecar.get("comment", ""),
+            copies=(volume.spec.name,),
+        )
+        try:
+            _, admit = await self._understand(volume, scanned)
+        except (IngestError, NotDicom):
+            return item
+        return described(item, admit.attributes)
+
+    # copies on other volumes -------------------------------------------------------------------
+
+    async def _copies_elsewhere(self) -> None:
+        """Record the copies that volumes have, and owe them what they have not."""
+        for volume in self._volumes.ordered:
+            name = volume.spec.name
+            if not volume.readable:
+                await self._catalogue.owe_all(name)
+                continue
+            owed: list[str] = []
+            found = differences(self._catalogue, volume, await files_of(volume))
+            async for row, difference in found:
+                if difference is Difference.UNRECORDED:
+                    await self._catalogue.paid(row.sop_instance_uid, name)
+                elif difference is Difference.UNKNOWN:
+                    owed.append(row.sop_instance_uid)
+                if len(owed) >= OWED_AT_ONCE:
+                    await self._catalogue.owe(owed, name)
+                    owed.clear()
+            if owed:
+                await self._catalogue.owe(owed, name)
+
+
+def _name(keys: list[str], key: str) -> None:
+    if len(keys) < MAX_NAMED:
+        keys.append(key)

@@ -1,8 +1,47 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the index says against what stands on the volumes."""
+"""What the index says against what stands on the volumes, and putting it right (DB-3).
 
+Files are compared by name and size; whether their bytes are right is verification's question.
+Images go on coming in meanwhile, so whatever looks wrong is looked at a second time before it is
+told or mended.
+"""
+
+import asyncio
+import logging
 from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import PurePosixPath
+from typing import Final
+
+from scrigno.catalogue.catalogue import Catalogue
+from scrigno.catalogue.records import AddOutcome, CopyState, StoredKey
+from scrigno.core.uids import is_uid
+from scrigno.imaging.errors import NotDicom
+from scrigno.imaging.part10 import split
+from scrigno.volumes.states import VolumeError, VolumeState
+from scrigno.volumes.volume import Volume, Volumes
+
+from .copies import OBJECTS_PREFIX, Difference, KeySet, differences, files_of, files_of_index
+from .rebuild import Rebuilder
+from .replicate import displace
+from .retrieve import META_BYTES
+
+log = logging.getLogger(__name__)
+
+SECOND_LOOK_S: Final = 3.0  # longer than an object is durable without its row
+MAX_NAMED: Final = 100_000
+
+
+class Kind(StrEnum):
+    """How index and volume differ."""
+
+    ORPHAN = "orphan"  # a file without a row
+    MISSING = "missing"  # a copy is recorded, the file is not there
+    WRONG_SIZE = "wrong-size"  # the file has another size than was received
+    UNRECORDED = "unrecorded"  # the file is a copy that the index does not count
+    UNKNOWN = "unknown"  # neither a copy nor a debt is recorded
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,7 +50,7 @@ class Discrepancy:
 
     volume: str
     key: str
-    kind: str  # 'orphan' | 'missing' | 'wrong-size'
+    kind: Kind
     fixed: bool
     note: str = ""
 
@@ -24,12 +63,37 @@ class ReconcileReport:
     skipped: list[str] = field(default_factory=list)  # volumes that are away
     files: int = 0
     instances: int = 0
-    discrepancies: list[Discrepancy] = field(default_factory=list)
+    found: int = 0
+    fixed: int = 0
+    discrepancies: list[Discrepancy] = field(default_factory=list)  # the first 100,000
     cancelled: bool = False
+
+    def add(self, one: Discrepancy) -> None:
+        """Note one difference."""
+        self.found += 1
+        self.fixed += one.fixed
+        if len(self.discrepancies) < MAX_NAMED:
+            self.discrepancies.append(one)
 
 
 class Reconciler:
-    """Compares, and on demand repairs."""
+    """Compares, and on demand repairs. Loop thread only."""
+
+    def __init__(
+        self,
+        *,
+        catalogue: Catalogue,
+        volumes: Volumes,
+        rebuilder: Rebuilder,
+        on_debt: Callable[[], None] = lambda: None,
+        second_look_s: float = SECOND_LOOK_S,
+    ) -> None:
+        """`on_debt` is told when a missing copy became a debt, which replication pays."""
+        self._catalogue = catalogue
+        self._volumes = volumes
+        self._rebuilder = rebuilder
+        self._on_debt = on_debt
+        self._second_look_s = second_look_s
 
     async def reconcile(
         self,
@@ -38,5 +102,145 @@ class Reconciler:
         progress: Callable[[int, int], None] | None = None,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> ReconcileReport:
-        """Compare every volume with the index; `fix` takes orphans in and repairs copies."""
-        raise NotImplementedError
+        """Compare every volume with the index; `fix` takes orphans in and owes missing copies.
+
+        `progress(volumes done, volumes)` is called on the loop. Raises DatabaseError.
+        """
+        report = ReconcileReport()
+        report.instances = (await self._catalogue.totals()).instances
+        for volume in self._volumes.ordered:
+            if cancelled():
+                report.cancelled = True
+                break
+            try:
+                if not volume.readable:
+                    report.skipped.append(volume.spec.name)
+                    continue
+                await self._volume(volume, report, cancelled, fix=fix)
+                report.volumes.append(volume.spec.name)
+            except VolumeError as error:
+                log.warning("volume %s: not reconciled: %s", volume.spec.name, error.reason)
+                report.skipped.append(volume.spec.name)
+            if progress is not None:
+                progress(len(report.volumes) + len(report.skipped), len(self._volumes.ordered))
+        self._on_debt()
+        return report
+
+    async def _volume(
+        self, volume: Volume, report: ReconcileReport, cancelled: Callable[[], bool], *, fix: bool
+    ) -> None:
+        known = await files_of_index(self._catalogue)
+        suspects = await self._unknown_files(volume, known, report)
+        files = await files_of(volume)
+        doubtful = [
+            (row, difference)
+            async for row, difference in differences(self._catalogue, volume, files)
+        ]
+        if suspects or doubtful:
+            await asyncio.sleep(self._second_look_s)
+        for row, difference in doubtful:
+            if cancelled():
+                report.cancelled = True
+                return
+            await self._row(volume, row, difference, report, fix=fix)
+        for key in suspects:
+            if cancelled():
+                report.cancelled = True
+                return
+            await self._file(volume, key, report, fix=fix)
+
+    async def _unknown_files(
+        self, volume: Volume, known: KeySet, report: ReconcileReport
+    ) -> list[str]:
+        """Return the keys on the volume that no row names, with this size."""
+        unknown: list[str] = []
+        async with aclosing(volume.walk(OBJECTS_PREFIX)) as walk:
+            async for key, size in walk:
+                report.files += 1
+                if (key, size) not in known:
+                    unknown.append(key)
+        return unknown
+
+    # rows --------------------------------------------------------------------------------------
+
+    async def _row(
+        self,
+        volume: Volume,
+        row: StoredKey,
+        difference: Difference,
+        report: ReconcileReport,
+        *,
+        fix: bool,
+    ) -> None:
+        """Look a second time at a row that seemed to disagree, and put it right."""
+        name, uid = volume.spec.name, row.sop_instance_uid
+        instance = await self._catalogue.instance(uid)
+        if instance is None or instance.key != row.key:
+            return  # removed meanwhile
+        state = next((copy.state for copy in instance.copies if copy.volume == name), None)
+        size = await volume.stat(row.key)
+        if state is CopyState.HELD:
+            if size == row.size:
+                return
+            kind = Kind.MISSING if size is None else Kind.WRONG_SIZE
+            if fix:
+                await self._owe(volume, row, kind)
+        elif size == row.size:
+            if state is not None and difference is not Difference.UNRECORDED:
+                return
+            kind = Kind.UNRECORDED
+            if fix:
+                await self._record(volume, row)
+        elif state is None:
+            kind = Kind.UNKNOWN
+            if fix:
+                await self._catalogue.owe([uid], name)
+        else:
+            return  # owed and not there: replication's business
+        report.add(Discrepancy(name, row.key, kind, fixed=fix))
+
+    async def _owe(self, volume: Volume, row: StoredKey, kind: Kind) -> None:
+        """Have a copy made anew, from a good one."""
+        await self._catalogue.copy_missing(row.sop_instance_uid, volume.spec.name)
+        if kind is Kind.WRONG_SIZE and volume.state is VolumeState.ONLINE:
+            digest, _ = await volume.digest(row.key)
+            await displace(volume, row.key, digest)
+
+    async def _record(self, volume: Volume, row: StoredKey) -> None:
+        """Count a file as a copy when its bytes are right, else leave it to replication."""
+        digest, _ = await volume.digest(row.key)
+        if digest == row.digest:
+            await self._catalogue.paid(row.sop_instance_uid, volume.spec.name)
+        else:
+            await self._catalogue.owe([row.sop_instance_uid], volume.spec.name)
+
+    # files -------------------------------------------------------------------------------------
+
+    async def _file(self, volume: Volume, key: str, report: ReconcileReport, *, fix: bool) -> None:
+        """Look a second time at a file that no row named, and take it in."""
+        name = volume.spec.name
+        uid = await self._uid_of(volume, key)
+        if uid is None:
+            return  # gone meanwhile
+        instance = await self._catalogue.instance(uid)
+        if instance is not None and instance.key == key:
+            return  # its row has come, or it is a copy of the wrong size, told by its row
+        outcome = await self._rebuilder.take_in(volume, key) if fix else None
+        fixed = outcome in (AddOutcome.NEW, AddOutcome.SAME)
+        note = ""
+        if fix and not fixed:
+            different = outcome is AddOutcome.DIFFERENT
+            note = "The index has another object of this UID." if different else "It is unreadable."
+        report.add(Discrepancy(name, key, Kind.ORPHAN, fixed=fixed, note=note))
+
+    async def _uid_of(self, volume: Volume, key: str) -> str | None:
+        """Return the SOP Instance UID that a file is about, None when it is not there."""
+        stem = PurePosixPath(key).stem
+        if is_uid(stem):
+            return stem if await volume.stat(key) is not None else None
+        try:
+            return split(await volume.head(key, META_BYTES)).sop_instance_uid
+        except NotDicom:
+            return stem
+        except VolumeError:
+            return None

@@ -57,7 +57,7 @@ class Recovery:
         self._counters = counters
         self._clock = clock
         self._retry_s = retry_s
-        self._pending: dict[str, Mapping[str, str] | None] = {}  # journal name -> note, if known
+        self._pending: dict[str, Mapping[str, str]] = {}  # journal name -> note
         self._stuck: set[str] = set()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -68,9 +68,9 @@ class Recovery:
         """How many objects stand in staging without a row, those that are stuck included."""
         return len(self._pending) + len(self._stuck)
 
-    def add(self, name: str) -> None:
+    def add(self, name: str, note: Mapping[str, str]) -> None:
         """Take the journal entry `name` in as soon as that works."""
-        self._pending[name] = None
+        self._pending[name] = note
         self._wake.set()
 
     def start(self) -> None:
@@ -85,13 +85,13 @@ class Recovery:
             self._task = None
 
     async def _run(self) -> None:
-        while not await self._list():
-            await asyncio.sleep(self._retry_s)
+        listed = False
         while True:
+            listed = listed or await self._list()
             self._wake.clear()
             await self.replay()
             try:
-                async with asyncio.timeout(self._retry_s if self._pending else None):
+                async with asyncio.timeout(None if listed and not self._pending else self._retry_s):
                     await self._wake.wait()
                     # Let the failure that woke us pass before trying the same again.
                     await asyncio.sleep(min(1.0, self._retry_s))
@@ -163,7 +163,7 @@ class Recovery:
             sealed.close()
 
     async def _judge(self, name: str, sealed: Sealed, head: FileHead) -> tuple[Arrival, Judgement]:
-        note = self._pending.get(name) or {}
+        note = self._pending[name]
         if note.get("digest", sealed.digest) != sealed.digest:
             raise errors.ObjectUnreadable("Its bytes are not those that were received.")
         arrival = from_note(

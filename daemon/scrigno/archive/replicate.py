@@ -29,6 +29,8 @@ BATCH: Final = 64
 AT_ONCE: Final = 4  # per volume, when no image is arriving
 BUSY_PAUSE_S: Final = 0.02  # between copies while images arrive: they come first
 POLL_S: Final = 10.0  # for a volume whose return nobody told us of
+ALL_AGAIN_S: Final = 60.0  # then debts that could not be paid are tried again
+FAILED_PAUSE_S: Final = 1.0
 STAGING_HIGH: Final = 0.70  # over this share the oldest entries with one copy are let go …
 STAGING_LOW: Final = 0.60  # … down to this one
 SIDECAR_BYTES: Final = 64 << 10
@@ -38,6 +40,21 @@ DISPLACED_PREFIX: Final = "displaced"
 def may_release(held: Collection[str], usable: Collection[str], ack_copies: int) -> bool:
     """Tell whether staging may forget an object: every usable volume and enough volumes hold it."""
     return len(held) >= ack_copies and set(usable) <= set(held)
+
+
+class _Desk:
+    """Where one volume's debts are paid."""
+
+    def __init__(self) -> None:
+        self.wake = asyncio.Event()
+        self.seen = 0  # debts up to this number were tried
+        self.all_again_at = 0.0
+        self.task: asyncio.Task[None] | None = None
+
+    def start_over(self) -> None:
+        """Try every debt once more, now."""
+        self.all_again_at = 0.0
+        self.wake.set()
 
 
 class Replicator:
@@ -66,8 +83,8 @@ class Replicator:
         self._counters = counters
         self._capacity = staging_capacity_bytes
         self._is_busy = is_busy
-        self._wakes: dict[str, asyncio.Event] = {}
-        self._tasks: list[asyncio.Task[None]] = []
+        self._desks: dict[str, _Desk] = {}
+        self._tidying: asyncio.Task[None] | None = None
         self._unsubscribe: Callable[[], None] = lambda: None
         self._sweep = asyncio.Event()
 
@@ -75,30 +92,44 @@ class Replicator:
 
     def start(self) -> None:
         """Begin to pay; returns at once."""
-        for volume in self._volumes.ordered:
-            name = volume.spec.name
-            self._wakes[name] = asyncio.Event()
-            self._tasks.append(asyncio.create_task(self._serve(volume), name=f"replicate-{name}"))
-        self._tasks.append(asyncio.create_task(self._tidy(), name="release-staging"))
         self._unsubscribe = self._bus.subscribe(VolumeChanged, self._volume_changed)
+        self._tidying = asyncio.create_task(self._tidy(), name="release-staging")
 
     async def close(self) -> None:
         """Stop; what is owed stays owed. Idempotent."""
         self._unsubscribe()
-        tasks, self._tasks = self._tasks, []
+        tasks = [desk.task for desk in self._desks.values() if desk.task is not None]
+        if self._tidying is not None:
+            tasks.append(self._tidying)
+        self._desks.clear()
+        self._tidying = None
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def nudge(self) -> None:
         """Say that there are new debts."""
-        for wake in self._wakes.values():
-            wake.set()
+        for desk in self._desks.values():
+            desk.wake.set()
 
     def _volume_changed(self, event: VolumeChanged) -> None:
-        if event.after == VolumeState.ONLINE and event.volume in self._wakes:
-            self._wakes[event.volume].set()
+        desk = self._desks.get(event.volume)
+        if desk is not None and event.after == VolumeState.ONLINE:
+            desk.start_over()
         self._sweep.set()
+
+    def _open_desks(self) -> bool:
+        """Serve the volumes that are configured now; tell whether one is new."""
+        names = {volume.spec.name for volume in self._volumes.ordered}
+        for name in set(self._desks) - names:
+            task = self._desks.pop(name).task
+            if task is not None:
+                task.cancel()
+        fresh = names - set(self._desks)
+        for name in fresh:
+            desk = self._desks[name] = _Desk()
+            desk.task = asyncio.create_task(self._serve(name, desk), name=f"replicate-{name}")
+        return bool(fresh)
 
     # a volume that is new or was replaced ------------------------------------------------------
 
@@ -106,48 +137,61 @@ class Replicator:
         """Owe everything to a volume that is another disk now; returns how many objects."""
         await self._catalogue.forget_volume(volume)
         owed = await self._catalogue.owe_all(volume)
-        if volume in self._wakes:
-            self._wakes[volume].set()
+        if volume in self._desks:
+            self._desks[volume].start_over()
         return owed
 
     async def owe_to_new_volumes(self) -> None:
         """Owe everything to volumes that the catalogue has never heard of."""
         tallies = await self._catalogue.volume_tallies()
         for volume in self._volumes.ordered:
-            if volume.spec.name not in tallies:
-                await self._catalogue.owe_all(volume.spec.name)
+            if volume.spec.name not in tallies and await self._catalogue.owe_all(volume.spec.name):
+                log.info("volume %s: is new and gets a copy of everything", volume.spec.name)
 
     # paying ------------------------------------------------------------------------------------
 
-    async def _serve(self, volume: Volume) -> None:
+    async def _serve(self, name: str, desk: "_Desk") -> None:
         """Pay one volume's debts for ever."""
-        wake = self._wakes[volume.spec.name]
+        loop = asyncio.get_running_loop()
         while True:
-            wake.clear()
-            if volume.state is VolumeState.ONLINE:
-                try:
-                    await self.pay(volume)
-                except (DatabaseError, VolumeError) as error:
-                    log.warning("volume %s: replication waits: %s", volume.spec.name, error.reason)
-                    await asyncio.sleep(POLL_S / 10)
+            desk.wake.clear()
+            if loop.time() >= desk.all_again_at:
+                desk.seen = 0
+                desk.all_again_at = loop.time() + ALL_AGAIN_S
+            try:
+                volume = self._volumes.by_name(name)
+                if volume.state is VolumeState.ONLINE:
+                    _, desk.seen = await self.pay(volume, desk.seen)
+                else:
+                    desk.seen = 0
+            except (DatabaseError, VolumeError) as error:
+                log.warning("volume %s: replication waits: %s", name, error.reason)
+                desk.seen = 0
+                await asyncio.sleep(FAILED_PAUSE_S)
+            except KeyError:
+                return  # no longer configured
             try:
                 async with asyncio.timeout(POLL_S):
-                    await wake.wait()
+                    await desk.wake.wait()
             except TimeoutError:
                 continue
 
-    async def pay(self, volume: Volume) -> int:
-        """Pay every debt of `volume` that can be paid now; returns how many were.
+    async def pay(self, volume: Volume, after: int = 0) -> tuple[int, int]:
+        """Pay the debts of `volume` numbered over `after` that can be paid now.
 
-        Raises VolumeError when the volume itself fails, DatabaseError.
+        Returns how many were, and where to go on when there are new ones; one that cannot be
+        paid now (its only copy is away) is passed over. Raises VolumeError when the volume itself
+        fails, DatabaseError.
         """
-        after, paid = 0, 0
+        paid, seen = 0, after
         while debts := await self._catalogue.debts(volume.spec.name, after, BATCH):
             done = await self._pay_batch(volume, debts)
             paid += len(done)
             await self._release_settled([debt.staged_as for debt in done if debt.staged_as])
             after = debts[-1].debt_id
-        return paid
+            # Debts of the inbox are numbered behind all others, and are few.
+            seen = max([seen, *(debt.debt_id for debt in debts if not _is_kept(debt))])
+        return paid, seen
 
     async def _pay_batch(self, volume: Volume, debts: Iterable[Debt]) -> list[Debt]:
         waiting = iter(debts)
@@ -206,7 +250,7 @@ class Replicator:
                 if not again:
                     raise
                 await displace(volume, debt.key, conflict.existing_digest)
-        if debt.key.startswith(f"{INBOX_PREFIX}/"):
+        if _is_kept(debt):
             await self._copy_sidecar(volume, debt)
 
     async def _copy_sidecar(self, volume: Volume, debt: Debt) -> None:
@@ -243,16 +287,22 @@ class Replicator:
         """Release what no payment released: a volume left, or staging fills up."""
         while True:
             try:
+                if self._open_desks():
+                    await self.owe_to_new_volumes()
+                    self.nudge()
+                if self._sweep.is_set() or self._nearly_full():
+                    self._sweep.clear()
+                    await self.tidy()
+            except (DatabaseError, StagingFailed) as error:
+                log.warning("staging: entries are not let go now: %s", error.reason)
+            try:
                 async with asyncio.timeout(POLL_S):
                     await self._sweep.wait()
             except TimeoutError:
-                if self._staging.used_bytes < self._capacity * STAGING_HIGH:
-                    continue
-            self._sweep.clear()
-            try:
-                await self.tidy()
-            except (DatabaseError, StagingFailed) as error:
-                log.warning("staging: entries are not let go now: %s", error.reason)
+                continue
+
+    def _nearly_full(self) -> bool:
+        return self._staging.used_bytes >= self._capacity * STAGING_HIGH
 
     async def tidy(self) -> None:
         """Release everything that may go, and over the high-water mark the oldest single copies."""
@@ -261,7 +311,7 @@ class Replicator:
         ack_copies = self._rules().ack_copies
         free = [row for row in rows if may_release(_held_by(row), usable, ack_copies)]
         await self._release(free)
-        if self._staging.used_bytes < self._capacity * STAGING_HIGH:
+        if not self._nearly_full():
             return
         gone = {row.staged_as for row in free}
         excess = self._staging.used_bytes - int(self._capacity * STAGING_LOW)
@@ -278,6 +328,10 @@ class Replicator:
                 len(early),
             )
             await self._release(early)
+
+
+def _is_kept(debt: Debt) -> bool:
+    return debt.key.startswith(f"{INBOX_PREFIX}/")
 
 
 def _held_by(row: StoredKey) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ sees the stream break instead of a whole but wrong object.
 import hashlib
 import logging
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
@@ -171,7 +171,7 @@ class Retrieval:
         position = 0
         for volume in self._sources(instance):
             try:
-                async with aclosing(_generator(volume.read(instance.key, position))) as chunks:
+                async with aclosing(volume.read(instance.key, position)) as chunks:
                     async for chunk in chunks:
                         part = chunk[: instance.size - position]
                         position += len(part)
@@ -243,14 +243,3 @@ async def _resumed(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncGene
             yield chunk
     finally:
         await rest.aclose()
-
-
-async def _generator(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-    """Give an iterator an `aclose` that closes what it stands on."""
-    try:
-        async for chunk in chunks:
-            yield chunk
-    finally:
-        close = getattr(chunks, "aclose", None)
-        if close is not None:
-            await close()

@@ -18,6 +18,7 @@ from typing import Final
 
 from scrigno.catalogue import records
 from scrigno.catalogue.catalogue import Catalogue
+from scrigno.core.attributes import IndexAttributes
 from scrigno.core.counters import Counters
 from scrigno.core.events import EventBus, InstanceHeld, InstanceStored
 from scrigno.db.errors import DatabaseError
@@ -72,7 +73,7 @@ class Taking:
         self._one_long_header = asyncio.Lock()
         self.degraded = False  # the last object was acknowledged with too few devices
         self.on_debt: Callable[[], None] = lambda: None
-        self.on_pending: Callable[[str], None] = lambda name: None
+        self.on_pending: Callable[[str, Mapping[str, str]], None] = lambda name, note: None
 
     def forget_studies(self) -> None:
         """Forget which studies are known; whoever removes studies calls this."""
@@ -172,7 +173,8 @@ class Taking:
         try:
             result = await self._catalogue.add(new)
         except DatabaseError as error:
-            raise self._not_indexed(placed, error) from error
+            note = to_note(arrival, sealed.digest, None)
+            raise self._not_indexed(placed, note, error) from error
         hit("recorded")
         if result.outcome is records.AddOutcome.DIFFERENT:
             return await self._move_aside(sealed, arrival, admit, placed, place)
@@ -264,9 +266,10 @@ class Taking:
         try:
             inbox_id = await self._catalogue.inbox_add(item)
         except DatabaseError as error:
-            raise self._not_indexed(placed, error) from error
+            note = to_note(arrival, sealed.digest, aside.reason)
+            raise self._not_indexed(placed, note, error) from error
         hit("aside-recorded")
-        if placed.staged_as and settled:
+        if placed.staged_as and (settled or not await self._is_known_as(placed.staged_as)):
             await self._release(placed.staged_as)
         if placed.owed:
             self.on_debt()
@@ -299,15 +302,7 @@ class Taking:
             owed=placed.owed,
             staged_as=placed.staged_as,
         )
-        if aside.attributes is None:
-            return item
-        return replace(
-            item,
-            study_instance_uid=aside.attributes.study.study_instance_uid,
-            series_instance_uid=aside.attributes.series.series_instance_uid,
-            patient_name=aside.attributes.patient.patient_name,
-            patient_id=aside.attributes.patient.patient_id,
-        )
+        return item if aside.attributes is None else described(item, aside.attributes)
 
     async def _write_sidecars(self, key: str, sidecar: bytes, placed: Placed) -> None:
         """Write the sidecar beside each copy; without it a lost index loses only the reason."""
@@ -319,10 +314,12 @@ class Taking:
 
     # failing -----------------------------------------------------------------------------------
 
-    def _not_indexed(self, placed: Placed, error: DatabaseError) -> IndexUnavailable:
+    def _not_indexed(
+        self, placed: Placed, note: Mapping[str, str], error: DatabaseError
+    ) -> IndexUnavailable:
         """Leave the object in staging, to be taken in again; returns what to raise."""
         if placed.staged_as:
-            self.on_pending(placed.staged_as)
+            self.on_pending(placed.staged_as, note)
         return IndexUnavailable(
             "The index cannot record the object now.", next_step=error.next_step
         )
@@ -351,3 +348,14 @@ _OUTCOME_OF_REASON: Final = {
     CONFLICT: StoreOutcome.CONFLICT_KEPT,
     UNREADABLE: StoreOutcome.UNREADABLE_KEPT,
 }
+
+
+def described(item: records.NewInboxItem, attributes: IndexAttributes) -> records.NewInboxItem:
+    """Return the inbox item with what the header of its object says."""
+    return replace(
+        item,
+        study_instance_uid=attributes.study.study_instance_uid,
+        series_instance_uid=attributes.series.series_instance_uid,
+        patient_name=attributes.patient.patient_name,
+        patient_id=attributes.patient.patient_id,
+    )
