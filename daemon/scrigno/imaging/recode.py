@@ -167,8 +167,6 @@ class Recoder:
         """Copy a sequence with its items; a UN of undefined length stays implicit inside."""
         source_inside = inner(element, encoding)
         inside = IMPLICIT if element.vr == b"UN" or not to.explicit else to
-        if element.vr == b"UN" and to.explicit and not to.little:
-            inside = IMPLICIT
         self.header(element.tag, b"UN" if element.vr == b"UN" else b"SQ", UNDEFINED, to)
         position = element.start
         end = self._size if element.length == UNDEFINED else self._after(element)
@@ -190,13 +188,13 @@ class Recoder:
 
     def _vr(self, element: Element, encoding: Encoding, *, signed: bool) -> bytes:
         """Return the value representation as written, else the dictionary's (PS3.6)."""
-        if element.vr and element.vr != b"UN" and encoding.explicit:
-            return element.vr
-        if element.vr == b"UN" and encoding.explicit:
-            return b"UN"
         tag = element.tag
+        if tag == PIXEL_DATA and self._bits_allocated > 8:
+            return b"OW"  # PS3.5 annex A.2, also where a writer put OB
+        if element.vr and encoding.explicit:
+            return element.vr
         if tag == PIXEL_DATA:
-            return b"OB" if self._bits_allocated <= 8 else b"OW"  # PS3.5 annex A.2
+            return b"OB"
         try:
             vr = self._private_vr(tag) if tag >> 16 & 1 else dictionary_VR(tag)
         except KeyError:
@@ -233,7 +231,7 @@ class Recoder:
                 vr, value = change
                 self.header(tag, vr, len(value))
                 if not self.to.little:
-                    value = _swapped(value, _WORD_BYTES.get(vr, 1))
+                    value = swapped(value, _WORD_BYTES.get(vr, 1))
                 self._target.write(value)
 
     def _element(self, position: int, encoding: Encoding) -> Element:
@@ -276,10 +274,10 @@ class Recoder:
             if not chunk:
                 raise Cut(element.start + element.length)
             left -= len(chunk)
-            self._target.write(_swapped(chunk, word_bytes))
+            self._target.write(swapped(chunk, word_bytes))
 
 
-def _swapped(content: bytes, word_bytes: int) -> bytes:
+def swapped(content: bytes, word_bytes: int) -> bytes:
     """Return the bytes with each number turned round; a rest that is no number stays."""
     if word_bytes == 1:
         return content

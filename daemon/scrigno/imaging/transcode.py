@@ -25,7 +25,7 @@ from .dataset import (
 from .decode import Frame, PixelSource, open_object
 from .errors import DecodeFailed, NoPixels, UnsupportedSyntax
 from .part10 import FileHead, file_prefix
-from .recode import PIXEL_DATA, Changes, Recoder, Writable
+from .recode import PIXEL_DATA, Changes, Recoder, Writable, swapped
 
 UNCOMPRESSED: Final = frozenset({IMPLICIT_LE, EXPLICIT_LE, DEFLATED_LE, EXPLICIT_BE})
 # the length of native pixel data has 32 bits and 0xFFFFFFFF means something else (PS3.5 7.1.1)
@@ -151,9 +151,11 @@ def _words(
     frames: Iterator[Frame], allocated: int, recoder: Recoder, source: PixelSource
 ) -> Iterator[bytes]:
     kind = "i" if int(source.attributes.PixelRepresentation) else "u"
-    word = np.dtype(f"{recoder.to.order}{kind}{allocated // 8}")
+    word = np.dtype(f"<{kind}{allocated // 8}")
+    # OW is words of 16 bit, low word first, whatever a pixel takes (PS3.5 sections 7.3 and 8.1.1)
+    word_bytes = 2 if allocated > 8 and not recoder.to.little else 1
     for frame in frames:
-        yield frame.array.astype(word, casting="unsafe").tobytes()
+        yield swapped(frame.array.astype(word, casting="unsafe").tobytes(), word_bytes)
 
 
 def _bits(frames: Iterator[Frame]) -> Iterator[bytes]:
