@@ -287,17 +287,17 @@ def free_port() -> int:
 
 
 def make_ct(size: int = 40_000, uid: str | None = None) -> Dataset:
-    """Return a CT object with `size` bytes of noise as pixels."""
+    """Return a CT object with `size` bytes (to the hundred below) of noise as pixels."""
     image = Dataset()
     image.SOPClassUID = CTImageStorage
     image.SOPInstanceUID = uid or generate_uid()
     image.StudyInstanceUID, image.SeriesInstanceUID = generate_uid(), generate_uid()
     image.PatientName, image.PatientID, image.Modality = "Test^Net", "N1", "CT"
     image.StudyDate, image.StudyTime, image.AccessionNumber, image.StudyID = "", "", "", ""
-    image.Rows, image.Columns, image.BitsAllocated = 2, size // 4, 16
+    image.Rows, image.Columns, image.BitsAllocated = size // 100, 50, 16
     image.BitsStored, image.HighBit, image.PixelRepresentation = 16, 15, 0
     image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
-    image.add_new(0x7FE00010, "OW", os.urandom(size // 4 * 4))
+    image.add_new(0x7FE00010, "OW", os.urandom(size // 100 * 100))
     image.file_meta = FileMetaDataset()
     image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     return image
