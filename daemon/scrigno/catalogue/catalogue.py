@@ -1,13 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one door of the room: every question to and every change of the catalogue."""
 
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
+from typing import Final
 
 from scrigno.core.clock import Clock
 from scrigno.core.counters import Counters
+from scrigno.db.engine import Database
+from scrigno.db.sqlite import Connection
 
+from . import answers, copies, details, inbox, maintenance, studies
+from .find import PORTION, Search
+from .gains import HELD, MISSING
+from .intake import Intake
 from .query import FindQuery
 from .records import (
     AddResult,
@@ -24,6 +32,12 @@ from .records import (
     Totals,
     VolumeTally,
 )
+from .schema import INDEX_SCHEMA
+
+FIND_PAGE: Final = 200  # answers of a query read at once
+KEYS_PAGE: Final = 1000
+# Objects that one transaction changes: about 20 ms, so that images get in between.
+OBJECTS_AT_ONCE: Final = 5000
 
 
 class Catalogue:
@@ -42,13 +56,19 @@ class Catalogue:
         readers: int = 3,
     ) -> None:
         """Name the file of the index (`state_dir / "index.db"`); `open` makes or migrates it."""
-        raise NotImplementedError
+        self._clock = clock
+        self._counters = counters
+        self._max_studies = max_studies
+        self._intake = Intake()
+        self._db = Database(path, INDEX_SCHEMA, readers=readers, hooks=self._intake)
 
     async def open(self) -> None:
         """Open, check and migrate; raises SchemaTooNew, DatabaseDamaged, DatabaseLocked."""
+        await self._db.open()
 
     async def close(self) -> None:
         """Finish what is queued and close; idempotent."""
+        await self._db.close()
 
     async def __aenter__(self) -> "Catalogue":
         await self.open()
@@ -61,13 +81,17 @@ class Catalogue:
 
     async def add(self, new: NewInstance) -> AddResult:
         """Make one durable object known; raises CapacityReached when it would be a new study."""
-        raise NotImplementedError
+        result = await self._db.write_batched(self._intake.add_many, (new, self._max_studies()))
+        self._counters.add("catalogue_objects", outcome=result.outcome)
+        return result
 
     # asking ------------------------------------------------------------------------------------
 
     async def instance(self, sop_instance_uid: str) -> StoredInstance | None:
         """Return one object, or None."""
-        raise NotImplementedError
+        return await self._db.read(
+            lambda connection: details.instance(connection, sop_instance_uid)
+        )
 
     async def instances(
         self,
@@ -76,114 +100,209 @@ class Catalogue:
         sop_uids: Collection[str] | None = None,
     ) -> list[StoredInstance]:
         """Return the objects of a study (of one series, of these UIDs), by series and number."""
-        raise NotImplementedError
+        wanted = None if sop_uids is None else list(sop_uids)
+        return await self._db.read(
+            lambda connection: details.instances(connection, study_uid, series_uid, wanted)
+        )
 
-    def find(self, query: FindQuery) -> AsyncIterator[FindRow]:
+    async def find(self, query: FindQuery) -> AsyncGenerator[FindRow, None]:
         """Yield the matches, newest first, a page at a time; closing the iterator stops it."""
-        raise NotImplementedError
+        left = query.limit
+        skipped = query.offset
+        before: int | None = None
+        while left is None or left > 0:
+            numbers = await self._db.read(partial(_portion, query=query, before=before))
+            for place in range(skipped, len(numbers), FIND_PAGE):
+                some = numbers[place : place + FIND_PAGE][:left]
+                for row in await self._db.read(partial(answers.rows_of, query=query, numbers=some)):
+                    yield row
+                if left is not None:
+                    left -= len(some)
+                    if left <= 0:
+                        return
+            if len(numbers) < PORTION:
+                return
+            skipped = max(0, skipped - len(numbers))
+            before = numbers[-1]
 
     async def find_count(self, query: FindQuery) -> int:
         """Return how many entities match, limit and offset aside."""
-        raise NotImplementedError
+        return await self._db.read(lambda connection: Search(connection, query).count())
 
     async def study_page(self, query: StudyListQuery) -> StudyPage:
         """Return one page of the study list and its exact total; raises UnknownStudyColumn."""
-        raise NotImplementedError
+        return await self._db.read(lambda connection: studies.page(connection, query))
 
     async def study(self, study_uid: str) -> StudyDetail | None:
         """Return one study with its series and objects, or None."""
-        raise NotImplementedError
+        return await self._db.read(lambda connection: details.study(connection, study_uid))
 
     async def totals(self) -> Totals:
         """Return what the archive holds, from maintained counters."""
-        raise NotImplementedError
+
+        def query(connection: Connection) -> Totals:
+            row = connection.execute(
+                "SELECT patients, studies, series, instances, size_bytes FROM totals WHERE id = 1"
+            ).fetchone()
+            assert row is not None  # noqa: S101 - made with the table
+            return Totals(
+                patients=row[0],
+                studies=row[1],
+                series=row[2],
+                instances=row[3],
+                size_bytes=row[4],
+            )
+
+        return await self._db.read(query)
 
     # copies and debts --------------------------------------------------------------------------
 
     async def debts(self, volume: str, after: int = 0, limit: int = 100) -> list[Debt]:
         """Return what `volume` still needs, oldest first, inbox objects included."""
-        raise NotImplementedError
+        return await self._db.read(
+            lambda connection: copies.debts(connection, volume, after, limit)
+        )
 
     async def debt_counts(self) -> dict[str, int]:
         """Return how many objects each volume is owed; volumes with none are left out."""
-        raise NotImplementedError
+        return await self._db.read(copies.debt_counts)
 
     async def volume_tallies(self) -> dict[str, VolumeTally]:
         """Return what each volume holds and is owed."""
-        raise NotImplementedError
+        return await self._db.read(copies.tallies)
 
     async def paid(self, sop_instance_uid: str, volume: str) -> bool:
         """Record that `volume` now holds the object durably; False when it is unknown."""
-        raise NotImplementedError
+        return await self._set_state(sop_instance_uid, volume, HELD)
 
     async def owe(self, sop_instance_uids: Sequence[str], volume: str) -> int:
         """Record that `volume` needs these objects (it does not hold them); return how many."""
-        raise NotImplementedError
+        names = list(sop_instance_uids)
+        return await self._db.write(
+            lambda connection: copies.owe(connection, self._intake.gains, names, volume)
+        )
 
     async def owe_all(self, volume: str) -> int:
         """Record that `volume` needs every object it does not hold (a new, empty disk)."""
-        raise NotImplementedError
+        return await self._over_all(copies.owe_range, volume)
 
     async def copy_missing(self, sop_instance_uid: str, volume: str) -> bool:
         """Record that the copy on `volume` is gone or damaged and is owed again."""
-        raise NotImplementedError
+        return await self._set_state(sop_instance_uid, volume, MISSING)
 
     async def forget_volume(self, volume: str) -> int:
         """Drop every copy record of a volume that left the box; objects stay known."""
-        raise NotImplementedError
+        dropped = await self._over_all(copies.forget_range, volume)
+        await self._db.write(lambda connection: copies.forget_tally(connection, volume))
+        return dropped
 
     async def verified(self, sop_instance_uid: str, volume: str, at: datetime) -> bool:
         """Record that the copy was read back and its digest was right."""
-        raise NotImplementedError
+        return await self._db.write(
+            lambda connection: copies.verified(connection, sop_instance_uid, volume, at)
+        )
 
     async def staged(self, names: Collection[str] | None = None) -> list[StoredKey]:
         """Return the objects that still stand in staging under these names (None: all of them)."""
-        raise NotImplementedError
+        wanted = None if names is None else list(names)
+        return await self._db.read(lambda connection: copies.staged(connection, wanted))
 
     async def unstaged(self, sop_instance_uids: Sequence[str]) -> None:
         """Record that staging let these objects go."""
-        raise NotImplementedError
+        names = list(sop_instance_uids)
+        await self._db.write(lambda connection: copies.unstaged(connection, names))
 
-    def all_keys(self, after: int = 0) -> AsyncIterator[StoredKey]:
+    async def all_keys(self, after: int = 0) -> AsyncGenerator[StoredKey, None]:
         """Yield every known object in the order it came, a page at a time."""
-        raise NotImplementedError
+        while found := await self._db.read(
+            partial(copies.stored_after, after=after, limit=KEYS_PAGE)
+        ):
+            for key in found:
+                yield key
+            after = found[-1].instance_id
 
     # inbox -------------------------------------------------------------------------------------
 
     async def inbox_add(self, item: NewInboxItem) -> int:
         """Keep an object aside; return its number. The same key again returns the same number."""
-        raise NotImplementedError
+        return await self._db.write(
+            lambda connection: inbox.add(connection, self._intake.gains, item)
+        )
 
     async def inbox_list(self, after: int = 0, limit: int = 100) -> list[InboxItem]:
         """Return what is kept aside, oldest first."""
-        raise NotImplementedError
+        return await self._db.read(lambda connection: inbox.page(connection, after, limit))
 
     async def inbox_get(self, inbox_id: int) -> InboxItem | None:
         """Return one kept object, or None."""
-        raise NotImplementedError
+        return await self._db.read(lambda connection: inbox.get(connection, inbox_id))
 
     async def inbox_count(self) -> dict[str, int]:
         """Return how many objects are kept aside, by reason."""
-        raise NotImplementedError
+        return await self._db.read(inbox.counts)
 
     async def inbox_remove(self, inbox_id: int) -> bool:
         """Forget a kept object (its file is the caller's affair); False when it was unknown."""
-        raise NotImplementedError
+        return await self._db.write(
+            lambda connection: inbox.remove(connection, self._intake.gains, inbox_id)
+        )
 
     # care --------------------------------------------------------------------------------------
 
     async def remove(self, sop_instance_uids: Sequence[str]) -> int:
         """Forget objects, and the series, studies and patients left empty; return how many."""
-        raise NotImplementedError
+        names = list(sop_instance_uids)
+
+        def change(connection: Connection) -> int:
+            self._intake.forget()
+            return maintenance.remove(connection, self._intake.gains, names)
+
+        return await self._db.write(change)
 
     async def forget_all(self) -> None:
         """Forget every patient, study, series and object (rebuild follows); the inbox too."""
-        raise NotImplementedError
+
+        def change(connection: Connection) -> None:
+            maintenance.forget_all(connection)
+            self._intake.group_undone()  # what the open transaction has gained is gone with it
+
+        await self._db.write(change)
 
     async def check(self) -> list[str]:
         """Run the engine's integrity check and compare counters; return what is wrong in words."""
-        raise NotImplementedError
+        found = await self._db.check()
+        return found or await self._db.read(maintenance.differences)
 
     async def backup(self, path: Path) -> None:
         """Write a consistent copy of the index to `path` while it is in use."""
-        raise NotImplementedError
+        await self._db.backup(path)
+
+    async def _set_state(self, name: str, volume: str, state: int) -> bool:
+        return await self._db.write(
+            lambda connection: copies.change_state(
+                connection, self._intake.gains, name, volume, state
+            )
+        )
+
+    async def _over_all(self, change: Callable[..., int], volume: str) -> int:
+        """Run `change` over all objects in short transactions, so that images get in between."""
+        changed = 0
+        for shelf in copies.SHELVES:
+            last = await self._db.read(partial(copies.last_number, shelf=shelf))
+            for after in range(0, last, OBJECTS_AT_ONCE):
+                until = min(after + OBJECTS_AT_ONCE, last)
+                changed += await self._db.write(
+                    partial(
+                        change,
+                        gains=self._intake.gains,
+                        volume=volume,
+                        shelf=shelf,
+                        after=after,
+                        last=until,
+                    )
+                )
+        return changed
+
+
+def _portion(connection: Connection, query: FindQuery, before: int | None) -> list[int]:
+    return Search(connection, query).portion(before)

@@ -228,7 +228,11 @@ class StudyPage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Debt:
-    """An object that a volume still needs."""
+    """An object that a volume still needs.
+
+    An object of the inbox may share its UID with an archived one, so its key stands for it here:
+    `sop_instance_uid` is what `paid`, `copy_missing` and `unstaged` want to be told.
+    """
 
     debt_id: int  # ever growing: pass the last one as `after` for the next batch
     volume: str
@@ -242,7 +246,7 @@ class Debt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredKey:
-    """One known object as reconcile compares it with a volume."""
+    """One known object as reconcile compares it with a volume; see `Debt` for the inbox."""
 
     instance_id: int  # ever growing: pass the last one as `after` for the next batch
     sop_instance_uid: str

@@ -31,6 +31,9 @@ class WriterHooks(Protocol):
     def before_commit(self, connection: Connection) -> None:
         """Write what was gathered in memory; raising undoes the whole group."""
 
+    def job_done(self) -> None:
+        """One job, or one batch, went through; its rows are kept unless the group fails."""
+
     def job_undone(self) -> None:
         """One job was rolled back: rows it had seen or made may not exist."""
 
@@ -42,6 +45,9 @@ class NoHooks:
     """Nothing is done around transactions."""
 
     def before_commit(self, connection: Connection) -> None:
+        """Do nothing."""
+
+    def job_done(self) -> None:
         """Do nothing."""
 
     def job_undone(self) -> None:
@@ -248,6 +254,7 @@ class Writer:
             self._hooks.job_undone()
             raise
         execute("RELEASE job")
+        self._hooks.job_done()
         return results
 
     def _checkpoint(self, kind: str) -> None:
