@@ -85,6 +85,24 @@ async def test_a_large_object_flows_through_bounded_memory(staging: Staging) -> 
     sealed.close()
 
 
+async def test_an_object_whose_end_was_announced_is_sealed_the_same(staging: Staging) -> None:
+    for size in (10, 3 << 20):
+        content = os.urandom(size)
+        thing = staging.begin(b"", limit_bytes=1 << 30)
+        thing.write(content)
+        thing.end()
+        thing.end()
+        assert thing.head == content[: 256 << 10]
+        sealed = await thing.seal()
+        assert sealed.digest == hashlib.sha256(content).hexdigest()
+        sealed.close()
+    forgotten = staging.begin(b"abc", limit_bytes=1 << 30)
+    forgotten.end()
+    forgotten.discard()
+    await asyncio.sleep(0.05)
+    assert staging.used_bytes == 0
+
+
 async def test_an_object_over_its_limit_is_refused_and_leaves_nothing(staging: Staging) -> None:
     thing = staging.begin(b"", limit_bytes=3 << 20)
     for _ in range(64):
@@ -134,3 +152,39 @@ async def test_a_place_that_cannot_be_a_staging_directory_is_refused_in_words(
     staging = Staging(tmp_path / "file", capacity_bytes=1, counters=Counters())
     with pytest.raises(StagingFailed, match="Not a directory"):
         await staging.open()
+
+
+@pytest.mark.spec("ST-5")
+@pytest.mark.parametrize("how", [1, 2])
+async def test_a_staging_disk_that_dies_fails_the_object_and_not_the_daemon(
+    filesystem, how: int
+) -> None:
+    disk = filesystem("ssd")
+    staging = Staging(disk.mount_point, capacity_bytes=1 << 30, counters=Counters())
+    await staging.open()
+    before = await staging.begin(b"before", limit_bytes=1 << 20).seal()
+    disk.shutdown(how)
+    with pytest.raises(StagingFailed):
+        await before.keep({"key": "a"})
+    before.close()
+    with pytest.raises(StagingFailed):
+        await staging.begin(b"after", limit_bytes=1 << 20).seal()
+    thing = staging.begin(bytes(5 << 20), limit_bytes=1 << 30)
+    with pytest.raises(StagingFailed):
+        await thing.seal()
+    assert staging.used_bytes == 0
+    await staging.close()
+
+
+@pytest.mark.spec("ST-7")
+async def test_a_staging_disk_without_room_refuses(filesystem) -> None:
+    disk = filesystem("ssd")
+    staging = Staging(disk.mount_point, capacity_bytes=1 << 40, counters=Counters())
+    await staging.open()
+    with pytest.raises(StagingFull):
+        await staging.begin(bytes(80 << 20), limit_bytes=1 << 30).seal()
+    await asyncio.sleep(0.3)  # the refused one is closed in the executor
+    small = await staging.begin(b"fits", limit_bytes=1 << 30).seal()
+    assert await small.keep({})
+    small.close()
+    await staging.close()

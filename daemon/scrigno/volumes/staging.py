@@ -120,7 +120,7 @@ class Staging:
         executor, self._executor = self._executor, None
         if executor is None:
             return
-        executor.shutdown(wait=False, cancel_futures=True)
+        executor.shutdown(wait=False)
         deadline = time.monotonic() + 5
         # a thread that hangs in the kernel cannot be joined; it ends with the process
         while any(thread.is_alive() for thread in executor._threads):
@@ -298,13 +298,19 @@ class _File:
 
     async def run(self, job: Callable[..., T], *args: object) -> T:
         """Run a job on the file; a cancelled caller leaves it running."""
+        return await asyncio.shield(self.start(job, *args))
+
+    def start(self, job: Callable[..., T], *args: object) -> asyncio.Future[T]:
+        """Give a job to the executor now; whoever awaits it shields it."""
         future = self._staging.run(job, *args)
         self._jobs += 1
         future.add_done_callback(self._ended)
-        return await asyncio.shield(future)
+        return future
 
-    def _ended(self, _: asyncio.Future[T]) -> None:
+    def _ended(self, future: asyncio.Future[T]) -> None:
         self._jobs -= 1
+        if not future.cancelled():
+            future.exception()  # seen, also when nobody waits any more
         if self._doomed:
             self.close()
 
@@ -337,6 +343,7 @@ class StagedObject:
         self._hasher = hashlib.sha256()
         self._unsynced = 0
         self._flush: asyncio.Task[None] | None = None
+        self._last: asyncio.Future[None] | None = None  # the write of the last buffer
         self._error: ScrignoError | None = None
         self._reserved = 0
         self._owes_drain = False  # write() has answered False
@@ -391,6 +398,23 @@ class StagedObject:
         """The first bytes of the file (prefix included), at most HEAD_BYTES."""
         return self._head or bytes(self._buffer[: min(self._filled, HEAD_BYTES)])
 
+    def end(self) -> None:
+        """Say that no byte follows; may be left out.
+
+        A small object begins to be written and hashed at once, beside whatever the caller does
+        before `seal`, which is where every failure shows.
+        """
+        if self._flush is None and self._last is None and self._error is None and not self._over:
+            try:
+                _ = self._write_last()  # awaited by seal()
+            except (StagingFull, StagingFailed) as error:
+                self._error = error
+
+    def _write_last(self) -> asyncio.Future[None]:
+        self._reserve_room()
+        self._last = self._file.start(self._write_out, self._buffer[: self._filled])
+        return self._last
+
     async def seal(self) -> "Sealed":
         """Write everything to the unnamed file and answer it, hashed.
 
@@ -404,9 +428,8 @@ class StagedObject:
                 raise self._error
             if self._over:
                 raise StagingFailed("the object was discarded")
-            self._reserve_room()
             try:
-                await self._file.run(self._write_out, self._buffer[: self._filled])
+                await asyncio.shield(self._last or self._write_last())
             except OSError as error:
                 raise _failed(error) from error
             if self._over:
