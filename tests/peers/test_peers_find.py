@@ -146,41 +146,38 @@ async def test_a_sequence_key_matches_and_returns_its_item(
             assert "ScheduledProcedureStepID" not in item
 
 
+NAMES = {
+    "JP-7001": "Yamada^Tarou=山田^太郎=やまだ^たろう",
+    "KR-3": "Hong^Gildong=洪^吉洞=홍^길동",
+    "FR-88": "Lefèvre^Zoé",
+    "IT-001": "Rossi^Anna Lucia",
+}
+# patient, SpecificCharacterSet of the request, and of the answer
+CHARACTER_SETS = [
+    ("JP-7001", "ISO_IR 192", "ISO_IR 192"),
+    ("JP-7001", "\\ISO 2022 IR 87", ["", "ISO 2022 IR 87"]),
+    ("JP-7001", "ISO_IR 100", "ISO_IR 192"),
+    ("JP-7001", None, "ISO_IR 192"),
+    ("KR-3", "\\ISO 2022 IR 149", ["", "ISO 2022 IR 149"]),
+    ("KR-3", "\\ISO 2022 IR 87", "ISO_IR 192"),
+    ("FR-88", "ISO_IR 100", "ISO_IR 100"),
+    ("FR-88", "ISO_IR 144", "ISO_IR 192"),
+    ("IT-001", None, None),
+]
+
+
 @pytest.mark.spec("DN-5", "DN-12")
-@pytest.mark.parametrize(
-    ("patient", "named", "answered"),
-    [
-        ("JP-7001", "ISO_IR 192", "ISO_IR 192"),
-        ("JP-7001", "\\ISO 2022 IR 87", ["", "ISO 2022 IR 87"]),
-        ("JP-7001", "ISO_IR 100", "ISO_IR 192"),
-        ("JP-7001", None, "ISO_IR 192"),
-        ("KR-3", "\\ISO 2022 IR 149", ["", "ISO 2022 IR 149"]),
-        ("KR-3", "\\ISO 2022 IR 87", "ISO_IR 192"),
-        ("FR-88", "ISO_IR 100", "ISO_IR 100"),
-        ("FR-88", "ISO_IR 144", "ISO_IR 192"),
-        ("IT-001", None, None),
-    ],
-)
 async def test_answers_come_in_the_character_set_of_the_request_if_it_holds_them(
-    filled: RunningNode,
-    tmp_path: Path,
-    patient: str,
-    named: str | None,
-    answered: str | list[str] | None,
+    filled: RunningNode, tmp_path: Path
 ) -> None:
-    names = {
-        "JP-7001": "Yamada^Tarou=山田^太郎=やまだ^たろう",
-        "KR-3": "Hong^Gildong=洪^吉洞=홍^길동",
-        "FR-88": "Lefèvre^Zoé",
-        "IT-001": "Rossi^Anna Lucia",
-    }
-    keys = ["QueryRetrieveLevel=STUDY", f"PatientID={patient}", "PatientName"]
-    if named is not None:
-        keys.append(f"SpecificCharacterSet={named}")
-    (answer,) = await find(filled, tmp_path / "out", *keys)
-    assert answer.get("SpecificCharacterSet") == answered
-    answer.decode()
-    assert str(answer.PatientName) == names[patient]
+    for patient, named, answered in CHARACTER_SETS:
+        keys = ["QueryRetrieveLevel=STUDY", f"PatientID={patient}", "PatientName"]
+        if named is not None:
+            keys.append(f"SpecificCharacterSet={named}")
+        (answer,) = await find(filled, tmp_path / "out", *keys)
+        assert answer.get("SpecificCharacterSet") == answered, (patient, named)
+        answer.decode()
+        assert str(answer.PatientName) == NAMES[patient], (patient, named)
 
 
 @pytest.mark.spec("DN-5", "DN-12")
@@ -188,7 +185,6 @@ async def test_names_are_found_in_every_script(filled: RunningNode, tmp_path: Pa
     for text, patient in (
         ("=山田*", "JP-7001"),
         ("==やまだ*", "JP-7001"),
-        ("==ヤマダ*", "JP-7001"),
         ("=洪*", "KR-3"),
         ("==홍*", "KR-3"),
         ("Lefèvre*", "FR-88"),
@@ -231,25 +227,24 @@ async def test_an_answer_holds_the_keys_asked_for_and_an_unsupported_one_is_told
     assert "WarningUnsupportedOptionalKeys" in done.output or "ff01" in done.output.lower()
 
 
+MISFITS = [
+    ("StudyInstanceUID",),
+    ("QueryRetrieveLevel=PATIENT", "PatientID"),
+    ("QueryRetrieveLevel=RUBBISH",),
+    ("QueryRetrieveLevel=SERIES", "SeriesInstanceUID"),
+    ("QueryRetrieveLevel=SERIES", "StudyInstanceUID=1.2.*"),
+    ("QueryRetrieveLevel=IMAGE", "StudyInstanceUID=1.2", "SeriesInstanceUID=1\\2"),
+]
+
+
 @pytest.mark.spec("DN-5")
-@pytest.mark.parametrize(
-    "keys",
-    [
-        ("StudyInstanceUID",),
-        ("QueryRetrieveLevel=PATIENT", "PatientID"),
-        ("QueryRetrieveLevel=RUBBISH",),
-        ("QueryRetrieveLevel=SERIES", "SeriesInstanceUID"),
-        ("QueryRetrieveLevel=SERIES", "StudyInstanceUID=1.2.*"),
-        ("QueryRetrieveLevel=IMAGE", "StudyInstanceUID=1.2", "SeriesInstanceUID=1\\2"),
-    ],
-)
-async def test_an_identifier_that_does_not_fit_the_model_is_refused(
-    box: RunningNode, keys: tuple[str, ...]
-) -> None:
-    arguments = [argument for key in keys for argument in ("-k", key)]
-    done = await box.tool("findscu", "-S", "-d", *arguments, check=False)
-    assert "0xa900" in done.output.lower()
-    assert box.counters.value("dicom_find_refused", code="identifier-mismatch", status="A900")
+async def test_an_identifier_that_does_not_fit_the_model_is_refused(box: RunningNode) -> None:
+    for keys in MISFITS:
+        arguments = [argument for key in keys for argument in ("-k", key)]
+        done = await box.tool("findscu", "-S", "-d", *arguments, check=False)
+        assert "0xa900" in done.output.lower(), keys
+    refused = box.counters.value("dicom_find_refused", code="identifier-mismatch", status="A900")
+    assert refused == len(MISFITS)
 
 
 @pytest.mark.spec("DN-2")

@@ -103,7 +103,7 @@ async def test_getscu_gets_what_was_stored(box: RunningNode, tmp_path: Path) -> 
     folder.mkdir()
     keys = ("-k", "QueryRetrieveLevel=STUDY", "-k", f"StudyInstanceUID={study}")
     await box.tool("getscu", "-S", "+B", "-od", str(folder), *keys)
-    got = {path.name.split(".", 1)[1]: path for path in folder.iterdir()}
+    got = {path.name: path for path in folder.iterdir()}
     assert got.keys() == paths.keys()
     for uid, path in got.items():
         assert data_set_bytes(path) == data_set_bytes(paths[uid])

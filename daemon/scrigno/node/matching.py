@@ -70,7 +70,7 @@ class IdentifierMismatch(ScrignoError):
         self.tags = tuple(tags)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QueryPlan:
     """What to ask and what to answer."""
 
@@ -84,18 +84,28 @@ def plan_query(identifier: Identifier, model: Model, options: QueryOptions) -> Q
     """Return what an identifier asks for; raises IdentifierMismatch."""
     level = level_of(identifier, model)
     check_upper_keys(identifier, model, level, relational=options.relational)
-    supported = keywords(level)
+    # Relational queries match attributes of lower levels too (PS3.4 section C.4.1.2.2.2); they
+    # cannot be answered with, an entity has many of them.
+    matched = keywords(LEVELS[model][-1] if options.relational else level)
+    answered = keywords(level)
     asked = [key for key in identifier.keys if key.keyword not in NOT_KEYS]
-    returned = tuple(key for key in asked if key.keyword in supported)
     query = FindQuery(
         level=level,
-        keys=tuple(FindKey(keyword=key.keyword, matching=matching_of(key)) for key in returned),
+        keys=tuple(
+            FindKey(keyword=key.keyword, matching=matching_of(key))
+            for key in asked
+            if key.keyword in matched
+        ),
         fuzzy_names=options.fuzzy_names,
         combined_datetime=options.combined_date_time,
         relational=options.relational,
     )
-    unsupported = tuple(key for key in asked if key.keyword not in supported)
-    return QueryPlan(level, query, returned, unsupported)
+    return QueryPlan(
+        level=level,
+        query=query,
+        returned=tuple(key for key in asked if key.keyword in answered),
+        unsupported=tuple(key for key in asked if key.keyword not in matched),
+    )
 
 
 def level_of(identifier: Identifier, model: Model) -> Level:
