@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The association PDUs and their items: PS3.8 section 9.3, PS3.7 annex D.3.3.
 
-Decoding is our own because it meets hostile bytes: every length is checked, an item that is
-not known is ignored (PS3.8 section 9.3.1), a text that is not ASCII harms nobody. pynetdicom's
-item classes, which warn and log on such texts, encode what we ourselves say.
+Our own and not pynetdicom's, which raises, warns and logs at a UID or title that is not as it
+should be: here such bytes come from hostile peers, and some of them we must repeat in our answer.
+An item that is not known is ignored (PS3.8 section 9.3.1), a text that is not ASCII harms nobody,
+and a length that does not fit raises UnreadablePdu. pynetdicom is what the tests compare with.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,24 +12,6 @@ from dataclasses import dataclass
 from enum import IntEnum
 from struct import Struct
 from typing import Final
-
-from pynetdicom.pdu_items import (
-    ApplicationContextItem,
-    AsynchronousOperationsWindowSubItem,
-    ImplementationClassUIDSubItem,
-    ImplementationVersionNameSubItem,
-    MaximumLengthSubItem,
-    PDUItem,
-    PresentationContextItemAC,
-    PresentationContextItemRQ,
-    SCP_SCU_RoleSelectionSubItem,
-    SOPClassCommonExtendedNegotiationSubItem,
-    SOPClassExtendedNegotiationSubItem,
-    UserIdentitySubItemAC,
-    UserIdentitySubItemRQ,
-    UserInformationItem,
-)
-from pynetdicom.presentation import PresentationContext
 
 from scrigno.core.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, is_uid
 
@@ -77,6 +60,7 @@ LEAST_MAX_PDU: Final = 128
 _UNREADABLE_TEXT = "backslashreplace"
 _ITEM_HEADER: Final = Struct(">BxH")
 _SHORT: Final = Struct(">H")
+_LONGEST: Final = 0xFFFF
 _PDU_HEADER: Final = Struct(">BxI")
 _FIXED_PART: Final = Struct(">H2x32s32x")  # PS3.8 tables 9-11 and 9-17, after the length
 _FOUR_BYTES: Final = Struct(">BxIBBBB")
@@ -339,25 +323,30 @@ def _text(value: bytes) -> str:
 
 
 def encode_associate_rq(request: AssociationRequest, *, max_pdu: int) -> bytes:
-    """Return an A-ASSOCIATE-RQ that asks for `request`, announcing `max_pdu`."""
-    items: list[PDUItem] = [_application_context()]
+    """Return an A-ASSOCIATE-RQ that asks for `request`, announcing `max_pdu`.
+
+    Raises ValueError for an AE title that is empty or over 16 characters, or an item over 64 KiB.
+    """
+    items = [_item(0x10, APPLICATION_CONTEXT.encode())]
     for proposed in request.contexts:
-        context = PresentationContext()
-        context.context_id = proposed.context_id
-        context.abstract_syntax = proposed.abstract_syntax
-        context.transfer_syntax = list(proposed.transfer_syntaxes)
-        item = PresentationContextItemRQ()
-        item.from_primitive(context)
-        items.append(item)
+        subs = [_item(0x30, _ascii(proposed.abstract_syntax))]
+        subs += [_item(0x40, _ascii(syntax)) for syntax in proposed.transfer_syntaxes]
+        items.append(_item(0x20, bytes((proposed.context_id, 0, 0, 0)) + b"".join(subs)))
     user = _user_items(max_pdu, request.async_ops, request.roles, request.extended)
     for sop_class, (service, related) in request.common_extended.items():
-        common = SOPClassCommonExtendedNegotiationSubItem()
-        common.sop_class_uid = sop_class
-        common.service_class_uid = service
-        common.related_general_sop_class_identification = list(related)
-        user.append(common)
+        general = b"".join(_counting(_ascii(uid)) for uid in related)
+        fields = _counting(_ascii(sop_class)) + _counting(_ascii(service)) + _counting(general)
+        user.append(_item(0x57, fields))
     if request.user_identity is not None:
-        user.append(_identity_item(request.user_identity))
+        identity = request.user_identity
+        user.append(
+            _item(
+                0x58,
+                bytes((identity.kind, identity.response_requested))
+                + _counting(identity.primary)
+                + _counting(identity.secondary),
+            )
+        )
     titles = _title(request.called_ae) + _title(request.calling_ae)
     return _associate(PduType.ASSOCIATE_RQ, titles, items, user)
 
@@ -367,32 +356,30 @@ def encode_associate_ac(
 ) -> bytes:
     """Return the A-ASSOCIATE-AC that answers `received`; what was not proposed is left out."""
     request = received.request
-    items: list[PDUItem] = [_application_context()]
+    items = [_item(0x10, APPLICATION_CONTEXT.encode())]
     for proposed in request.contexts:
         answer = acceptance.contexts.get(proposed.context_id, 1)
-        item = PresentationContextItemAC()
-        context = PresentationContext()
-        context.context_id = proposed.context_id
-        context.result = 0 if isinstance(answer, str) else answer
+        result = 0 if isinstance(answer, str) else answer
         # Not significant in a refusal, but it has to be there (PS3.8 section 9.3.3.2).
-        context.transfer_syntax = [answer if isinstance(answer, str) else IMPLICIT_LITTLE_ENDIAN]
-        item.from_primitive(context)
-        items.append(item)
-    user = _user_items(
-        max_pdu,
-        acceptance.async_ops if request.async_ops is not None else None,
-        {uid: roles for uid, roles in acceptance.roles.items() if uid in request.roles},
-        {uid: info for uid, info in acceptance.extended.items() if uid in request.extended},
-    )
+        syntax = answer if isinstance(answer, str) else IMPLICIT_LITTLE_ENDIAN
+        head = bytes((proposed.context_id, 0, result, 0))
+        items.append(_item(0x21, head + _item(0x40, _ascii(syntax))))
+    roles = {
+        uid: agreed
+        for uid, agreed in acceptance.roles.items()
+        if uid in request.roles and is_uid(uid)
+    }
+    extended = {
+        uid: information
+        for uid, information in acceptance.extended.items()
+        if uid in request.extended and is_uid(uid)
+    }
+    async_ops = acceptance.async_ops if request.async_ops is not None else None
+    user = _user_items(max_pdu, async_ops, roles, extended)
     identity = request.user_identity
-    if (
-        identity is not None
-        and identity.response_requested
-        and acceptance.user_identity_response is not None
-    ):
-        response = UserIdentitySubItemAC()
-        response.server_response = acceptance.user_identity_response
-        user.append(response)
+    response = acceptance.user_identity_response
+    if identity is not None and identity.response_requested and response is not None:
+        user.append(_item(0x59, _counting(response)))
     return _associate(PduType.ASSOCIATE_AC, received.titles, items, user)
 
 
@@ -410,12 +397,46 @@ def encode_abort(source: int, reason: int) -> bytes:
     )
 
 
-def _associate(kind: PduType, titles: bytes, items: list[PDUItem], user: list[PDUItem]) -> bytes:
-    user_information = UserInformationItem()
-    user_information.user_data = user
-    items.append(user_information)
-    body = _FIXED_PART.pack(1, titles) + b"".join(item.encode() for item in items)
+def _associate(kind: PduType, titles: bytes, items: list[bytes], user: list[bytes]) -> bytes:
+    body = b"".join((_FIXED_PART.pack(1, titles), *items, _item(0x50, b"".join(user))))
     return _PDU_HEADER.pack(kind, len(body)) + body
+
+
+def _user_items(
+    max_pdu: int,
+    async_ops: tuple[int, int] | None,
+    roles: Mapping[str, tuple[bool, bool]],
+    extended: Mapping[str, bytes],
+) -> list[bytes]:
+    """Return the sub-items that request and answer share, in the order of their types."""
+    items = [
+        _item(0x51, max_pdu.to_bytes(4, "big")),
+        _item(0x52, IMPLEMENTATION_CLASS_UID.encode()),
+    ]
+    if async_ops is not None:
+        items.append(_item(0x53, _SHORT.pack(async_ops[0]) + _SHORT.pack(async_ops[1])))
+    for sop_class, (scu, scp) in roles.items():
+        items.append(_item(0x54, _counting(_ascii(sop_class)) + bytes((scu, scp))))
+    items.append(_item(0x55, IMPLEMENTATION_VERSION_NAME.encode()))
+    for sop_class, information in extended.items():
+        items.append(_item(0x56, _counting(_ascii(sop_class)) + information))
+    return items
+
+
+def _item(kind: int, value: bytes) -> bytes:
+    if len(value) > _LONGEST:
+        raise ValueError(f"item {kind:#04x} is longer than a 16 bit length can say")
+    return _ITEM_HEADER.pack(kind, len(value)) + value
+
+
+def _counting(value: bytes) -> bytes:
+    if len(value) > _LONGEST:
+        raise ValueError("field is longer than a 16 bit length can say")
+    return _SHORT.pack(len(value)) + value
+
+
+def _ascii(text: str) -> bytes:
+    return text.encode("ascii", "replace")
 
 
 def _title(title: str) -> bytes:
@@ -424,55 +445,3 @@ def _title(title: str) -> bytes:
     if not 1 <= len(encoded) <= 16:
         raise ValueError("an AE title has 1 to 16 characters")
     return encoded.ljust(16)
-
-
-def _application_context() -> PDUItem:
-    item = ApplicationContextItem()
-    item.application_context_name = APPLICATION_CONTEXT
-    return item
-
-
-def _user_items(
-    max_pdu: int,
-    async_ops: tuple[int, int] | None,
-    roles: Mapping[str, tuple[bool, bool]],
-    extended: Mapping[str, bytes],
-) -> list[PDUItem]:
-    """Return the sub-items that request and answer share, in the order of their types."""
-    maximum = MaximumLengthSubItem()
-    maximum.maximum_length_received = max_pdu
-    class_uid = ImplementationClassUIDSubItem()
-    class_uid.implementation_class_uid = IMPLEMENTATION_CLASS_UID
-    items: list[PDUItem] = [maximum, class_uid]
-    if async_ops is not None:
-        window = AsynchronousOperationsWindowSubItem()
-        window.maximum_number_operations_invoked, window.maximum_number_operations_performed = (
-            async_ops
-        )
-        items.append(window)
-    for sop_class, (scu, scp) in roles.items():
-        if is_uid(sop_class):  # a UID of the peer's that is none is not repeated
-            role = SCP_SCU_RoleSelectionSubItem()
-            role.sop_class_uid = sop_class
-            role.scu_role = int(scu)
-            role.scp_role = int(scp)
-            items.append(role)
-    version = ImplementationVersionNameSubItem()
-    version.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-    items.append(version)
-    for sop_class, information in extended.items():
-        if is_uid(sop_class):
-            extension = SOPClassExtendedNegotiationSubItem()
-            extension.sop_class_uid = sop_class
-            extension.service_class_application_information = information
-            items.append(extension)
-    return items
-
-
-def _identity_item(identity: UserIdentity) -> PDUItem:
-    item = UserIdentitySubItemRQ()
-    item.user_identity_type = identity.kind
-    item.positive_response_requested = int(identity.response_requested)
-    item.primary_field = identity.primary
-    item.secondary_field = identity.secondary
-    return item
