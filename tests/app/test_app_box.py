@@ -135,7 +135,7 @@ def test_a_bad_configuration_names_key_line_and_what_is_allowed(tmp_path: Path) 
     done = box.cli("serve")
     assert done.returncode == 2
     assert "unregistered" in done.stderr
-    assert "line 11" in done.stderr
+    assert "line 12" in done.stderr
     assert "accept" in done.stderr
     assert "hold" in done.stderr
     assert not (box.root / "state" / "settings").exists(), "nothing is made from a bad file"
@@ -170,6 +170,7 @@ def test_health_and_metrics_speak_to_machines(box: RunningBox, tmp_path: Path) -
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(f"{base}/viewer/api/studies")
     assert refused.value.code == 401
+    refused.value.close()
 
 
 def test_the_daemon_ends_by_itself_when_asked_and_leaves_nothing_in_its_way(
