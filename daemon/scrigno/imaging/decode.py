@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
+import numpy as np
 import pydicom
 from pydicom import config
 from pydicom.encaps import generate_frames, get_frame
@@ -64,30 +65,41 @@ def open_object(fd: int) -> tuple[BinaryIO, FileHead]:
     Raises NotDicom, DecodeFailed.
     """
     stream: BinaryIO = os.fdopen(os.dup(fd), "rb")
-    stream.seek(0)
-    head = split(stream.read(HEAD_BYTES))
-    if head.transfer_syntax_uid != DEFLATED_LE:
+    try:
         stream.seek(0)
-        return stream, head
+        head = split(stream.read(HEAD_BYTES))
+        if head.transfer_syntax_uid != DEFLATED_LE:
+            stream.seek(0)
+            return stream, head
+        stream.seek(head.data_offset)
+        deflated = stream.read()
+    except BaseException:
+        stream.close()
+        raise
+    stream.close()
     prefix = file_prefix(
         sop_class_uid=head.sop_class_uid,
         sop_instance_uid=head.sop_instance_uid,
         transfer_syntax_uid=EXPLICIT_LE,
     )
-    stream.seek(head.data_offset)
-    try:
-        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-        data = inflater.decompress(stream.read(), MAX_INFLATED_BYTES)
-    except zlib.error:
-        raise DecodeFailed("The deflated data set cannot be inflated.") from None
-    if inflater.unconsumed_tail:
-        raise DecodeFailed(f"The deflated data set is larger than {MAX_INFLATED_BYTES} bytes.")
-    return BytesIO(prefix + data), FileHead(
+    inflated = FileHead(
         sop_class_uid=head.sop_class_uid,
         sop_instance_uid=head.sop_instance_uid,
         transfer_syntax_uid=EXPLICIT_LE,
         data_offset=len(prefix),
     )
+    return BytesIO(prefix + _data_set(deflated)), inflated
+
+
+def _data_set(deflated: bytes) -> bytes:
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        data = inflater.decompress(deflated, MAX_INFLATED_BYTES)
+    except zlib.error:
+        raise DecodeFailed("The deflated data set cannot be inflated.") from None
+    if inflater.unconsumed_tail:
+        raise DecodeFailed(f"The deflated data set is larger than {MAX_INFLATED_BYTES} bytes.")
+    return data
 
 
 class PixelSource:
@@ -177,9 +189,24 @@ class PixelSource:
             raise NoSuchFrame(f"The object has {self.frames} frames.")
         if self.encapsulated:
             return self._decode(self._encoded(index), raw=raw)
+        if self.attributes.BitsAllocated == 1:
+            return self._bit_frame(self.stream, self.value_at, index)
         self.stream.seek(self.value_at)
         decoder = get_decoder(self.transfer_syntax)
         return self._by_pydicom(decoder, self.stream, index, self._options(), raw=raw)
+
+    def _bit_frame(self, stream: BinaryIO, value_at: int, index: int) -> Frame:
+        """Unpack a frame of one bit per pixel, which may begin inside a byte (PS3.5 8.1.1)."""
+        shape = (self.attributes.Rows, self.attributes.Columns)
+        pixels = shape[0] * shape[1]
+        first, skip = divmod(index * pixels, 8)
+        stream.seek(value_at + first)
+        content = stream.read((skip + pixels + 7) // 8)
+        bits = np.unpackbits(np.frombuffer(content, np.uint8), bitorder="little")
+        if self.attributes.SamplesPerPixel != 1 or bits.size < skip + pixels:
+            raise DecodeFailed("The object holds fewer pixels than it says.")
+        frame = bits[skip : skip + pixels].reshape(shape)
+        return Frame(frame, str(self.attributes.PhotometricInterpretation), "")
 
     def iterate(self, *, raw: bool) -> Iterator[Frame]:
         """Decode every frame in turn, in one pass over the pixel data."""
@@ -257,6 +284,8 @@ class PixelSource:
 
     def _native_frame(self, content: bytes, *, raw: bool) -> Frame:
         """Read the bytes of one frame as native pixel data."""
+        if self.attributes.BitsAllocated == 1:
+            return self._bit_frame(BytesIO(content), 0, 0)
         single = copy(self)
         single.encapsulated = False
         options = single._options(frames=1)

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 from PIL import Image
 from pydicom.dataset import Dataset
-from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut
+from pydicom.pixels.processing import apply_color_lut
 
 from .decode import Frame, PixelSource
 from .errors import DecodeFailed
@@ -109,7 +109,7 @@ def _grey(
         function = window.function if window else "LINEAR"
         window = Window(center=asked[0], width=asked[1], function=function)
     pixels: Pixels | None = None
-    if window is None and "VOILUTSequence" in attributes:
+    if window is None and attributes.get("VOILUTSequence"):
         pixels = _voi_lut(values, attributes)
     if pixels is None:
         window = window or _default_window(stored, values, attributes)
@@ -141,10 +141,9 @@ def _macro(groups: list[Dataset], keyword: str) -> Dataset | None:
 def _modality(stored: Pixels, attributes: Dataset, groups: list[Dataset]) -> Pixels:
     """Apply the modality LUT or rescale slope and intercept (PS3.3 C.11.1)."""
     if attributes.get("ModalityLUTSequence"):
-        try:
-            return apply_modality_lut(stored, attributes)
-        except (ValueError, AttributeError, KeyError, IndexError, TypeError, NotImplementedError):
-            return stored  # a broken table is not applied: the stored values can still be looked at
+        table = _lut(attributes.ModalityLUTSequence[0], attributes)
+        # a broken table is not applied: the stored values can still be looked at
+        return stored if table is None else table.look_up(stored)
     transformation = _macro(groups, "PixelValueTransformationSequence") or attributes
     slope = _number(transformation.get("RescaleSlope"))
     intercept = _number(transformation.get("RescaleIntercept"))
@@ -231,12 +230,43 @@ def _windowed(values: Pixels, window: Window) -> Pixels:
 
 def _voi_lut(values: Pixels, attributes: Dataset) -> Pixels | None:
     """Return the first VOI LUT's output on 8 bits, None when it cannot be used."""
-    try:
-        item = attributes.VOILUTSequence[0]
-        bits = int(item.LUTDescriptor[2])
-        whole = values if values.dtype.kind in "iu" else np.rint(values).astype(np.int32)
-        output = apply_voi_lut(whole, attributes, prefer_lut=True)
-    except (ValueError, AttributeError, KeyError, IndexError, TypeError, NotImplementedError):
+    table = _lut(attributes.VOILUTSequence[0], attributes)
+    if table is None:
         return None
-    grey: Pixels = np.clip(output >> max(0, bits - 8), 0, 255).astype(np.uint8)
+    whole = values if values.dtype.kind in "iu" else np.rint(values).astype(np.int32)
+    output = table.look_up(whole)
+    grey: Pixels = np.clip(output >> max(0, table.bits - 8), 0, 255).astype(np.uint8)
     return grey
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """A look-up table (PS3.3 C.11.1.1.1): entries, the value of the first one, bits per entry."""
+
+    entries: Pixels
+    first: int
+    bits: int
+
+    def look_up(self, values: Pixels) -> Pixels:
+        index = np.clip(values.astype(np.int64) - self.first, 0, self.entries.size - 1)
+        found: Pixels = self.entries[index]
+        return found
+
+
+def _lut(item: Dataset, attributes: Dataset) -> _Table | None:
+    """Read a look-up table as it is found in the field: in words, or 8 bit entries in bytes."""
+    try:
+        count, first, bits = (int(number) for number in item.LUTDescriptor)
+        content = item.LUTData
+    except (AttributeError, TypeError, ValueError):
+        return None
+    count = count or 65536
+    if attributes.get("PixelRepresentation") == 1 and first > 32767:
+        first -= 65536
+    if isinstance(content, bytes):
+        little = item.original_encoding[1] is not False
+        kind = "u1" if len(content) < 2 * count else "<u2" if little else ">u2"
+        entries = np.frombuffer(content[: len(content) // 2 * 2], kind)[:count]
+    else:
+        entries = np.atleast_1d(np.asarray(content, dtype=np.uint16))[:count]
+    return _Table(entries, first, bits) if entries.size and 1 <= bits <= 16 else None
