@@ -161,7 +161,11 @@ async def main() -> None:
     parser.add_argument("--idle-s", type=float, default=5)
     options = parser.parse_args()
     limits = Limits(
-        artim_s=120, max_associations=2000, max_associations_per_peer=2000, max_connections=2000
+        artim_s=120,
+        max_associations=2000,
+        max_associations_per_peer=2000,
+        max_associations_per_host=2000,
+        max_connections=2000,
     )
     server = DicomServer(
         host="127.0.0.1", port=0, provider=Provider(), limits=limits, counters=Counters()

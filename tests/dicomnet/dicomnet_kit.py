@@ -37,6 +37,12 @@ CT = str(CTImageStorage)
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 STUDY_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
 STUDY_ROOT_GET = "1.2.840.10008.5.1.4.1.2.2.3"
+# For tests in which one address plays many peers.
+MANY = {
+    "max_associations": 1000,
+    "max_associations_per_peer": 1000,
+    "max_associations_per_host": 1000,
+}
 IMPLICIT = "1.2.840.10008.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"
 

@@ -134,6 +134,18 @@ async def test_associations_over_the_limits_are_rejected_as_transient(
     assert len(server.associations) == 3
 
 
+async def test_one_host_cannot_take_all_associations_under_many_names(
+    serve: Serve, dial: Dial
+) -> None:
+    server = await serve(max_associations_per_host=2)
+    answers = []
+    for name in ("A", "B", "C"):
+        peer = await dial(server)
+        await peer.say(request_pdu(calling_ae=name))
+        answers.append((await peer.hear())[0])
+    assert answers == [2, 2, 3]
+
+
 async def test_an_ended_association_makes_room_for_another(serve: Serve, dial: Dial) -> None:
     server = await serve(max_associations=1)
     for _ in range(3):

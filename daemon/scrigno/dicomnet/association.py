@@ -38,6 +38,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# How an end is logged; what the peer or the network did in between is no fault of the box.
+_LEVELS: Final = {
+    CloseReason.RELEASED: logging.DEBUG,
+    CloseReason.PROTOCOL_ERROR: logging.WARNING,
+    CloseReason.TIMEOUT: logging.WARNING,
+}
 _COMMAND_BIT: Final = 1
 _LAST_BIT: Final = 2
 
@@ -97,7 +103,7 @@ class Association(Invoker):
     @property
     def busy(self) -> bool:
         """Tell whether requests run, in either direction."""
-        return self._performer.busy or bool(self._pending)
+        return self._performer.busy or self._waits_for_answers
 
     @property
     def inside_message(self) -> bool:
@@ -154,8 +160,7 @@ class Association(Invoker):
         self._ended, self._ended_words = reason, words
         self._count_bytes()
         self._counters.add("dicom_associations_closed", reason=reason.value)
-        level = logging.DEBUG if reason is CloseReason.RELEASED else logging.WARNING
-        log.log(level, "association %r: %s %s", self, reason.value, words)
+        log.log(_LEVELS.get(reason, logging.INFO), "association %r: %s", self, words or "over")
         if self._incoming is not None:
             incoming, self._incoming = self._incoming, None
             try:

@@ -48,6 +48,11 @@ class Invoker(Sender):
         """Tell whether requests can still be sent."""
         return self._upper.state is State.STA6
 
+    @property
+    def _waits_for_answers(self) -> bool:
+        """Tell whether somebody waits for the peer; each has a time limit of its own."""
+        return any(not pending.abandoned for pending in self._pending.values())
+
     def context_for(
         self, sop_class_uid: str, transfer_syntaxes: Sequence[str] = (), *, as_scp: bool = False
     ) -> int | None:
@@ -211,7 +216,7 @@ class Invoker(Sender):
         elements[dimse.DATA_SET_TYPE] = dimse.NO_DATA_SET if data is None else dimse.HAS_DATA_SET
         final = False
         try:
-            await self._send(self._message(context_id, commandset.encode_command(elements), data))
+            await self._send_request(pending, context_id, elements, data)
             while not final:
                 command, answer = await self._next(pending, timeout_s)
                 final = not dimse.is_pending(command.status)
@@ -219,8 +224,24 @@ class Invoker(Sender):
         finally:
             if not final:
                 pending.abandon()
-                if self.alive and field in _MAY_BE_CANCELLED:
+                waits = self._pending.get(pending.message_id) is pending
+                if waits and self.alive and field in _MAY_BE_CANCELLED:
                     await self._cancel(context_id, pending.message_id)
+
+    async def _send_request(
+        self,
+        pending: Pending,
+        context_id: int,
+        elements: Mapping[int, bytes | int | str],
+        data: bytes | None,
+    ) -> None:
+        """Send a request; one that did not go out holds no place in the window."""
+        try:
+            await self._send(self._message(context_id, commandset.encode_command(elements), data))
+        except BaseException:
+            if self._pending.pop(pending.message_id, None) is not None:
+                self._window.leave()
+            raise
 
     async def _cancel(self, context_id: int, message_id: int) -> None:
         """Send C-CANCEL-RQ (PS3.7 section 9.3.2.3)."""

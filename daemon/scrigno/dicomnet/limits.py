@@ -34,6 +34,8 @@ class Limits:
 
     max_associations: int = 64
     max_associations_per_peer: int = 8  # of one calling AE title at one address
+    # Of one address, whatever titles it gives itself: the rest stays free for the others.
+    max_associations_per_host: int = 48
     # TCP connections, those that have not asked for an association included. Over it the oldest
     # of those that have not asked gives way, so idle connections keep no real sender out.
     max_connections: int = 1200

@@ -10,9 +10,11 @@ from .dimse import is_pending
 from .errors import AssociationLost
 from .service import Command
 
-# Responses the caller has not taken yet, above which we stop reading and below which we go on.
-_QUEUE_HIGH: Final = 256
-_QUEUE_LOW: Final = 64
+# What the caller has not taken yet, in bytes: above the one we stop reading, below the other we
+# go on. A response without data counts as much as its objects cost us.
+_QUEUE_HIGH: Final = 1024 * 1024
+_QUEUE_LOW: Final = 256 * 1024
+_RESPONSE_COST: Final = 1024
 
 
 class Pending:
@@ -34,6 +36,7 @@ class Pending:
         self._pause = pause
         self._resume = resume
         self._responses: deque[tuple[Command, bytes | None]] = deque()
+        self._queued = 0
         self._lost: str | None = None
         self._arrived = asyncio.Event()
 
@@ -42,7 +45,8 @@ class Pending:
         if not self.abandoned:
             self._responses.append((command, data))
             self._arrived.set()
-            if len(self._responses) >= _QUEUE_HIGH:
+            self._queued += _cost(data)
+            if self._queued >= _QUEUE_HIGH:
                 self._pause(self)
         return not is_pending(command.status)
 
@@ -65,9 +69,15 @@ class Pending:
             self._arrived.clear()
             async with asyncio.timeout(timeout_s):
                 await self._arrived.wait()
-        if len(self._responses) == _QUEUE_LOW:
+        response = self._responses.popleft()
+        self._queued -= _cost(response[1])
+        if self._queued < _QUEUE_LOW:
             self._resume(self)
-        return self._responses.popleft()
+        return response
+
+
+def _cost(data: bytes | None) -> int:
+    return _RESPONSE_COST + (len(data) if data is not None else 0)
 
 
 class Window:

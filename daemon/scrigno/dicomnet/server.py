@@ -6,7 +6,7 @@ import logging
 import ssl
 from collections import Counter
 from collections.abc import Collection
-from typing import Final
+from typing import Final, TypeVar
 
 from scrigno.core.clock import Clock, SystemClock
 from scrigno.core.counters import Counters
@@ -19,6 +19,8 @@ from .service import AssociationRequest, CloseReason, ServiceProvider
 from .upper import ReceiveBuffer, UpperLayer
 
 log = logging.getLogger(__name__)
+
+_Counted = TypeVar("_Counted")
 
 _BACKLOG: Final = 512
 _TLS_SHUTDOWN_S: Final = 2
@@ -53,7 +55,9 @@ class DicomServer:
         self._connections: dict[UpperLayer, Acceptor] = {}  # oldest first
         self._associations: dict[Association, None] = {}
         self._ending: set[Association] = set()  # over, but with `finish` still running
-        self._peers: Counter[tuple[str, str]] = Counter()  # associations, negotiations included
+        # Associations, negotiations included.
+        self._peers: Counter[tuple[str, str]] = Counter()  # by calling AE title and address
+        self._hosts: Counter[str] = Counter()
         self._changed = asyncio.Event()
 
     async def start(self) -> None:
@@ -186,11 +190,13 @@ class DicomServer:
         limits = self._limits
         if (
             self._closing
-            or self._peers.total() >= limits.max_associations
+            or self._hosts.total() >= limits.max_associations
+            or self._hosts[request.peer.host] >= limits.max_associations_per_host
             or self._peers[peer] >= limits.max_associations_per_peer
         ):
             return False
         self._peers[peer] += 1
+        self._hosts[request.peer.host] += 1
         return True
 
     def established(self, association: Association) -> None:
@@ -200,9 +206,8 @@ class DicomServer:
     def failed(self, request: AssociationRequest) -> None:
         """Uncount a request that became no association."""
         peer = request.calling_ae, request.peer.host
-        self._peers[peer] -= 1
-        if self._peers[peer] <= 0:
-            del self._peers[peer]
+        _uncount(self._peers, peer)
+        _uncount(self._hosts, request.peer.host)
 
     def over(self, association: Association) -> None:
         """Uncount the association; keep an eye on what still runs."""
@@ -214,3 +219,9 @@ class DicomServer:
 
     def _with_tls(self) -> str:
         return " with TLS" if self._tls is not None else ""
+
+
+def _uncount(counter: Counter[_Counted], key: _Counted) -> None:
+    counter[key] -= 1
+    if counter[key] <= 0:
+        del counter[key]

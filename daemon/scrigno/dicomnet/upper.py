@@ -7,7 +7,6 @@ answer at once.
 """
 
 import asyncio
-import contextlib
 import logging
 import socket
 from collections.abc import Callable
@@ -192,8 +191,10 @@ class UpperLayer(asyncio.BufferedProtocol):
         if self._quick_ack is not None:
             # Senders have Nagle on: without this each image waits 40 ms for our delayed ACK.
             # The kernel falls back to delayed ACKs by itself, so it is said after each read.
-            with contextlib.suppress(OSError):
+            try:
                 self._quick_ack(socket.IPPROTO_TCP, _QUICKACK or 0, 1)
+            except OSError:
+                self._quick_ack = None  # the peer is gone, as the next read will tell
         try:
             self._reader.feed(self._buffer.view[:nbytes])
         except UnreadablePdu as error:
