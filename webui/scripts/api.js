@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+// The only place that knows URLs of the box. Refusals become ApiError with the box's stable code.
+
+import { has, t } from "./i18n.js";
+
+export class ApiError extends Error {
+  constructor(status, problem) {
+    super(problem.code ?? `status-${status}`);
+    this.status = status;
+    this.code = problem.code ?? `status-${status}`;
+    this.problem = problem;
+  }
+
+  /** The sentence for people: from our catalogue by code, else the box's own. */
+  sentence() {
+    const key = this.problem.rule ? `problem.${this.code}.${this.problem.rule}` : `problem.${this.code}`;
+    if (has(key)) return t(key, { seconds: this.problem.retry_after_s ?? 0 });
+    return [this.problem.detail, this.problem.next_step].filter(Boolean).join(" ") || t("problem.unknown");
+  }
+}
+
+let whenLoggedOut = () => {};
+
+/** Call this when the box says that the session is over. */
+export function onLoggedOut(callback) {
+  whenLoggedOut = callback;
+}
+
+async function ask(method, path, { body, signal, expect401 = false } = {}) {
+  let answer;
+  try {
+    answer = await fetch(`api${path}`, {
+      method,
+      signal,
+      headers: body === undefined ? {} : { "Content-Type": "application/json" },
+      body: body === undefined ? undefined : JSON.stringify(body),
+    });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ApiError(0, { code: "network" });
+  }
+  if (answer.ok) return answer;
+  let problem = {};
+  try {
+    problem = await answer.json();
+  } catch {
+    // not from our box: a proxy's page
+  }
+  if (answer.status === 401 && !expect401) whenLoggedOut();
+  throw new ApiError(answer.status, problem);
+}
+
+async function json(...request) {
+  const answer = await ask(...request);
+  return answer.status === 204 ? null : answer.json();
+}
+
+const part = encodeURIComponent;
+
+export const session = () => json("GET", "/session");
+export const login = (user, password) =>
+  json("POST", "/login", { body: { user, password, cookie: true }, expect401: true });
+export const claim = (setup_code, user, password) =>
+  json("POST", "/claim", { body: { setup_code, user, password, cookie: true }, expect401: true });
+export const logout = () => json("POST", "/logout");
+export const setLanguage = (language) => json("PATCH", "/account", { body: { language } });
+export const setPassword = (old, fresh) =>
+  json("POST", "/account/password", { body: { old, new: fresh }, expect401: true });
+
+export const status = (signal) => json("GET", "/status", { signal });
+export const volumes = () => json("GET", "/volumes");
+export const searchStudies = (query, signal) => json("POST", "/studies/search", { body: query, signal });
+export const study = (uid, signal) => json("GET", `/studies/${part(uid)}`, { signal });
+export const studyThumbnail = (uid) => `api/studies/${part(uid)}/thumbnail`;
+export const frameThumbnail = (uid, frame) => `api/instances/${part(uid)}/frames/${frame}/rendered?size=192`;
+
+export const providers = () => json("GET", "/providers");
+export const peers = () => json("GET", "/peers");
+export const approvePeer = (name) => json("POST", `/peers/${part(name)}/approve`);
+export const blockPeer = (name) => json("POST", `/peers/${part(name)}/block`);
+export const removePeer = (name) => json("DELETE", `/peers/${part(name)}`);
+export const echoPeer = (name) => json("POST", `/peers/${part(name)}/echo`);
+export const echoPeers = () => json("POST", "/peers/echo");
+
+/** One frame as a bitmap with the window the box applied. */
+export async function frame(uid, number, { window, size, signal }) {
+  const query = new URLSearchParams({ size });
+  if (window) {
+    query.set("wc", window.center);
+    query.set("ww", window.width);
+  }
+  const answer = await ask("GET", `/instances/${part(uid)}/frames/${number}/rendered?${query}`, { signal });
+  const bitmap = await createImageBitmap(await answer.blob());
+  const center = answer.headers.get("Scrigno-Window-Center");
+  const width = answer.headers.get("Scrigno-Window-Width");
+  return { bitmap, window: center === null ? null : { center: Number(center), width: Number(width) } };
+}

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// Elements from code: texts are always text nodes, so nothing a device sent can become markup.
+
+/** Make an element: attributes by name, listeners as `onclick`, properties as `.value`. */
+export function h(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name.startsWith(".")) element[name.slice(1)] = value;
+    else element.setAttribute(name, value === true ? "" : String(value));
+  }
+  element.append(...children.flat(3).filter((child) => child !== null && child !== undefined && child !== false));
+  return element;
+}
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/** Path data on a 24 × 24 grid, drawn as lines. */
+const ICONS = {
+  alert: ["M12 3.5 22 20.5H2z", "M12 10v4.5", "M12 17.4v.1"],
+  approve: ["M4.5 12.5 10 18 20 6.5"],
+  arrow: ["M12 5v14", "M6 13l6 6 6-6"],
+  back: ["M15 5l-7 7 7 7"],
+  block: ["M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18z", "M5.8 5.8l12.4 12.4"],
+  close: ["M6 6l12 12", "M18 6 6 18"],
+  connection: ["M5 7a2 2 0 1 0 0-.1z", "M19 7a2 2 0 1 0 0-.1z", "M12 19a2 2 0 1 0 0-.1z", "M7 7h10", "M6.2 8.7l4.6 8", "M17.8 8.7l-4.6 8"],
+  copy: ["M9 9h10v11H9z", "M5 15V4h10"],
+  dashboard: ["M4 13a8 8 0 1 1 16 0", "M12 13l4-4", "M4 13v2h3", "M20 13v2h-3"],
+  disk: ["M4 6h16v5H4z", "M4 13h16v5H4z", "M7 8.5h.1", "M7 15.5h.1"],
+  echo: ["M4 12h4l2.5-6 4 12 2.5-6h3"],
+  eye: ["M2 12s3.6-6.5 10-6.5S22 12 22 12s-3.6 6.5-10 6.5S2 12 2 12z", "M12 9a3 3 0 1 0 0 6 3 3 0 0 0 0-6z"],
+  forward: ["M9 5l7 7-7 7"],
+  globe: ["M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18z", "M3 12h18", "M12 3c3 3 3 15 0 18", "M12 3c-3 3-3 15 0 18"],
+  info: ["M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18z", "M12 11v5", "M12 8v.1"],
+  list: ["M4 5h4v4H4z", "M4 15h4v4H4z", "M11 7h9", "M11 17h9"],
+  logout: ["M14 4h5v16h-5", "M4 12h11", "M11 8l4 4-4 4"],
+  picture: ["M4 5h16v14H4z", "M4 16l5-5 4 4 3-3 4 4", "M8.5 9h.1"],
+  reset: ["M4 4v6h6", "M4.6 10a8 8 0 1 1-.2 4.5"],
+  search: ["M11 4a7 7 0 1 0 0 14 7 7 0 0 0 0-14z", "M16.2 16.2 21 21"],
+  user: ["M12 4a4 4 0 1 0 0 8 4 4 0 0 0 0-8z", "M4.5 20.5c.8-4 3.8-6 7.5-6s6.700 2 7.500 6"],
+};
+
+/** Make an icon; it is decoration, the words stand beside it or in the label. */
+export function icon(name) {
+  const svg = document.createElementNS(SVG, "svg");
+  svg.setAttribute("viewBox", "0 0 24 24");
+  svg.setAttribute("class", "icon");
+  svg.setAttribute("aria-hidden", "true");
+  for (const data of ICONS[name]) {
+    const path = document.createElementNS(SVG, "path");
+    path.setAttribute("d", data);
+    svg.append(path);
+  }
+  return svg;
+}
+
+/** Put text where screen readers say it without moving the focus. */
+export function speak(text) {
+  document.getElementById("spoken").textContent = text;
+}

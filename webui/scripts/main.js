@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which page belongs to the address, and drawing it. Routes are those of the product before us.
+
+import { onLoggedOut } from "./api.js";
+import { h, icon } from "./dom.js";
+import { t } from "./i18n.js";
+import { aboutPage } from "./pages/about.js";
+import { claimPage } from "./pages/claim.js";
+import { connectionPage } from "./pages/connection.js";
+import { dashboardPage } from "./pages/dashboard.js";
+import { listPage } from "./pages/list.js";
+import { loginPage } from "./pages/login.js";
+import { profilePage } from "./pages/profile.js";
+import { viewerPage } from "./pages/viewer.js";
+import { shell } from "./shell.js";
+import { currentSession, forgetSession, isAdministrator, refreshSession } from "./state.js";
+
+const PAGES = {
+  "#/list": { draw: listPage },
+  "#/dashboard": { draw: dashboardPage, administrator: true },
+  "#/admin/server/connection": { draw: connectionPage, administrator: true },
+  "#/profile": { draw: profilePage },
+  "#/about": { draw: aboutPage },
+};
+
+const app = document.getElementById("app");
+let wanted = ""; // where to go after log-in
+let leave = () => {};
+
+/** `#/viewer?studyinstanceuid=1.2.3` as route and parameters; keys are blind to case. */
+function address() {
+  const [route, query = ""] = location.hash.split("?");
+  const parameters = new Map([...new URLSearchParams(query)].map(([key, value]) => [key.toLowerCase(), value]));
+  return { route: route.toLowerCase() || "#/list", parameters };
+}
+
+function show(root, stop = () => {}) {
+  app.replaceChildren(root);
+  leave = stop;
+}
+
+function draw() {
+  leave();
+  const session = currentSession();
+  const { route, parameters } = address();
+  if (!session.claimed) {
+    show(claimPage(enter, draw));
+  } else if (!session.user) {
+    if (route !== "#/login") wanted = location.hash;
+    show(loginPage(enter, draw));
+  } else if (route === "#/viewer") {
+    const page = viewerPage(parameters);
+    show(page.root, page.stop);
+  } else {
+    const page = PAGES[route];
+    if (!page || (page.administrator && !isAdministrator())) {
+      location.replace("#/list");
+      return;
+    }
+    const frame = shell(route);
+    const stop = page.draw(frame.page, { again: draw }) ?? (() => {});
+    show(frame.root, () => { stop(); frame.stop(); });
+  }
+  const heading = app.querySelector("h1");
+  heading?.setAttribute("tabindex", "-1");
+  (app.querySelector("[data-focus-first]") ?? heading)?.focus({ preventScroll: true });
+}
+
+/** After claim or log-in: on to the page that was asked for. */
+async function enter() {
+  await refreshSession();
+  const next = wanted && !wanted.startsWith("#/login") ? wanted : "#/list";
+  wanted = "";
+  if (location.hash === next) draw();
+  else location.hash = next;
+}
+
+onLoggedOut(() => {
+  if (!currentSession()?.user) return;
+  forgetSession();
+  draw();
+});
+
+async function start() {
+  try {
+    await refreshSession();
+  } catch {
+    show(h("main", { class: "empty" }, icon("alert"), h("h1", {}, t("banner.unreachable")), h("button", { class: "button primary", type: "button", onclick: start }, t("again"))));
+    return;
+  }
+  addEventListener("hashchange", draw);
+  draw();
+}
+
+start();

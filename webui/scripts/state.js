@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+// What every page shares: who is logged in, and how the box is. Changed by the functions here only.
+
+import * as api from "./api.js";
+import { currentLanguage, deviceLanguage, rememberOnDevice, useLanguage } from "./i18n.js";
+
+const POLL_MS = 5000; // the banner must be there within ten seconds of a failing disk
+
+const listeners = new Set();
+let session = null;
+let status = null;
+let reachable = true;
+let timer = 0;
+
+export const currentSession = () => session;
+export const currentStatus = () => status;
+export const isReachable = () => reachable;
+export const isAdministrator = () => session?.user?.role === "administrator";
+
+/** Call `listener` after each change of status; the answer stops that. */
+export function onStatus(listener) {
+  listeners.add(listener);
+  return () => listeners.delete(listener);
+}
+
+/** Ask the box who we are, and take the language that belongs to that. */
+export async function refreshSession() {
+  session = await api.session();
+  const wanted = session.user?.language || deviceLanguage(session.language);
+  if (wanted !== currentLanguage() || !document.documentElement.dataset.ready) await useLanguage(wanted);
+  document.documentElement.dataset.ready = "yes";
+  if (session.user) startPolling();
+  else stopPolling();
+}
+
+export async function pickLanguage(name) {
+  rememberOnDevice(name);
+  await useLanguage(name);
+  if (session?.user) {
+    await api.setLanguage(name);
+    session.user.language = name;
+  }
+}
+
+export function forgetSession() {
+  if (session) session = { ...session, user: null };
+  status = null;
+  stopPolling();
+}
+
+function startPolling() {
+  if (timer) return;
+  const poll = async () => {
+    if (document.visibilityState === "visible") await refreshStatus();
+    if (timer) timer = setTimeout(poll, POLL_MS);
+  };
+  timer = setTimeout(poll, 0);
+}
+
+function stopPolling() {
+  clearTimeout(timer);
+  timer = 0;
+}
+
+document.addEventListener("visibilitychange", () => {
+  if (timer && document.visibilityState === "visible") refreshStatus();
+});
+
+async function refreshStatus() {
+  try {
+    status = await api.status();
+    reachable = true;
+  } catch (error) {
+    if (error.code !== "network") return;
+    reachable = false;
+  }
+  for (const listener of listeners) listener();
+}
