@@ -9,8 +9,10 @@ Only time on the processor is counted, `--waiting` counts the waits as well.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -29,12 +31,14 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=3000)
     parser.add_argument("--associations", type=int, choices=(1, 2, 4), default=1)
     parser.add_argument("--waiting", action="store_true", help="count the waits as well")
+    parser.add_argument("--gil", action="store_true", help="count only who holds the GIL")
+    parser.add_argument("--no-spy", action="store_true", help="the kernel's accounts alone")
     parser.add_argument("--lines", action="store_true", help="by line and not by function")
+    parser.add_argument("--place", type=Path, default=Path("var"), help="/dev/shm: no disk at all")
     parser.add_argument("--keep", type=Path, help="write the raw stacks here (flame graphs)")
     options = parser.parse_args()
-    place = Path("var")
-    place.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=place) as folder:
+    options.place.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=options.place) as folder:
         home = Path(folder).resolve()
         bench = Bench(
             place=home, peers=[], options=Options(pairs=1, ct=options.count, mr=options.count)
@@ -42,25 +46,52 @@ def main() -> int:
         images = bench.image_set(options.set)
         raw = options.keep or home / "stacks.txt"
         with bench.warm(Scrigno(), tuned=True) as server:
-            spy = _spy(server.program.pid, raw, waiting=options.waiting, log=home / "spy.log")
-            cpu = server.program.cpu_s()
+            time.sleep(1)  # the copies of the warm-up
+            spy = None
+            mode = ["--idle"] * options.waiting + ["--gil"] * options.gil
+            if not options.no_spy:
+                spy = _spy(server.program.pid, raw, mode=mode, log=home / "spy.log")
+            before = threads(server.program)
             seconds = store(server, images.parts(options.associations), tuned=True)
-            cpu = server.program.cpu_s() - cpu
-            spy.interrupt()
+            used = threads(server.program)
+            used.subtract(before)
+            if spy is not None:
+                spy.interrupt()
+        per_image = 1e6 / images.count
         print(
             f"{images.count} {images.name}, {options.associations} associations: "
-            f"{seconds * 1e6 / images.count:.0f} us per image under the profiler, "
-            f"{cpu * 1e6 / images.count:.0f} us of processor per image in all processes\n"
+            f"{seconds * per_image:.0f} us per image, processor {used.total() * per_image:.0f} us:"
         )
+        for name, cpu_s in used.most_common():
+            if cpu_s * per_image > 1:
+                print(f"{cpu_s * per_image:8.0f} us  {name}")
+        if spy is None:
+            return 0
         print_profile(raw, images=images.count, by_line=options.lines)
     return 0
 
 
-def _spy(pid: int, raw: Path, *, waiting: bool, log: Path) -> Program:
+def threads(program: Program) -> Counter[str]:
+    """Processor seconds of the threads that live now, by process and name (numbers left out)."""
+    tick = os.sysconf("SC_CLK_TCK")
+    used: Counter[str] = Counter()
+    for process in program.processes():
+        who = " ".join(process.cmdline())[-24:]
+        for stat in Path(f"/proc/{process.pid}/task").glob("*/stat"):
+            name, _, rest = stat.read_text().partition("(")[2].rpartition(")")
+            fields = rest.split()
+            thread = name.rstrip("0123456789_-")
+            for kind, position in (("user", 11), ("system", 12)):
+                seconds = int(fields[position]) / tick
+                used[f"{process.pid} {who} / {thread} / {kind}"] += seconds  # type: ignore[assignment]
+    return used
+
+
+def _spy(pid: int, raw: Path, *, mode: list[str], log: Path) -> Program:
     """Start py-spy on the process and its children; it runs until it is interrupted."""
     command = [str(Path(sys.executable).with_name("py-spy")), "record", "--pid", str(pid)]
     command += ["--subprocesses", "--threads", "--rate", str(RATE), "--format", "raw"]
-    command += ["--nonblocking", "--output", str(raw)] + (["--idle"] if waiting else [])
+    command += ["--nonblocking", "--output", str(raw), *mode]
     program = Program(command, env=environment(tuned=False, buffer_bytes=0), log=log)
     if program.ended:
         raise ProgramFailed(program.tail())
