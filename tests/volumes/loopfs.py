@@ -117,11 +117,10 @@ class LoopFilesystem:
         for _ in range(100):
             if not self.mounted:
                 break
-            done = sh("umount", str(self.mount_point), check=False)
+            sh("umount", str(self.mount_point), check=False)
             self.mounted = os.path.ismount(self.mount_point)
             if self.mounted:
                 time.sleep(0.05)  # a killed worker still lets go
-            del done
         if self.mounted:
             sh("umount", "-l", str(self.mount_point), check=False)
             self.mounted = False

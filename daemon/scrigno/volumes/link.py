@@ -76,6 +76,7 @@ class WorkerLink:
     ) -> None:
         """Start the worker of `volume`; `lost` is set when the link breaks."""
         self.failure: VolumeError | None = None
+        self.last_write = float("-inf")  # loop time of the last sign that writes succeed
         self._volume = volume
         self._loop = asyncio.get_running_loop()
         self._op_timeout_s = op_timeout_s
@@ -122,10 +123,7 @@ class WorkerLink:
         waiter: asyncio.Future[None] = self._loop.create_future()
         lane.waiting.append(waiter)
         try:
-            async with asyncio.timeout(self._op_timeout_s):
-                await waiter
-        except TimeoutError as error:
-            raise self._error(ErrorKind.BUSY, "the queue does not move fast enough") from error
+            await waiter  # no limit of its own: a lane that does not move loses the link
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
                 lane.free_one()  # the turn had been given to us already
@@ -168,6 +166,8 @@ class WorkerLink:
             if handed is not None:
                 os.close(handed)
             return
+        if lane is self._lanes[Lane.WRITE] and kind != Kind.FAILED:
+            self.last_write = self._loop.time()
         if kind == Kind.ALIVE:
             pending.since = self._loop.time()
             return

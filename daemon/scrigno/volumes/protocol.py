@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the main process and a volume's worker say to each other.
 
-Three SOCK_SEQPACKET pairs (lanes), so that a long scan never stands in front of a put. One packet
+Four SOCK_SEQPACKET pairs (lanes), so that a long scan never stands in front of a put. One packet
 is one message. A request is `REQUEST` + body, with a descriptor by SCM_RIGHTS when it brings bytes;
 an answer is `ANSWER` + body, with a memfd when it brings bytes. Several threads of the worker read
 the same socket: the kernel hands each packet to one of them, which is the whole dispatcher.
@@ -29,11 +29,13 @@ class Lane(IntEnum):
     WRITE = 0
     READ = 1
     BULK = 2
+    CARE = 3
 
 
 # WRITE: enough that concurrent fsyncs share one journal commit; READ: a few viewers at once;
-# BULK: digests and walks, two at a time so that a scrub does not starve the heads of the disk.
-LANE_THREADS: Final = {Lane.WRITE: 8, Lane.READ: 6, Lane.BULK: 2}
+# BULK: digests and walks, two at a time so that a scrub does not starve the heads of the disk;
+# CARE: identity and probes, which must not stand behind gigabytes that are being written.
+LANE_THREADS: Final = {Lane.WRITE: 8, Lane.READ: 6, Lane.BULK: 2, Lane.CARE: 1}
 
 
 class Op(IntEnum):
@@ -55,6 +57,11 @@ class Op(IntEnum):
 
 
 LANE_OF: Final = {
+    Op.OPEN: Lane.CARE,
+    Op.MARK: Lane.CARE,
+    Op.ARM: Lane.CARE,
+    Op.CHECK: Lane.CARE,
+    Op.PROBE: Lane.CARE,
     Op.STAT: Lane.READ,
     Op.READ: Lane.READ,
     Op.DIGEST: Lane.BULK,

@@ -68,7 +68,11 @@ def refusal(error: OSError) -> Refused:
 
 
 class Directory:
-    """An open directory that closes itself when nobody uses it any more."""
+    """An open directory that closes itself when nobody uses it any more.
+
+    Whoever uses `fd` holds the object in a variable meanwhile: the number of a closed descriptor
+    is given to the next file that is opened.
+    """
 
     __slots__ = ("fd",)
 
@@ -149,7 +153,8 @@ class Tree:
     def check(self) -> None:
         """Raise Refused(ABSENT | FOREIGN) unless path and marker are those that were armed."""
         self._still_there()
-        marker, _ = _read_marker(self._opened().fd)
+        root = self._opened()
+        marker, _ = _read_marker(root.fd)
         if marker is None:
             raise Refused(ErrorKind.ABSENT, "its marker has gone")
         if marker.get("uuid") != self._uuid:
@@ -182,13 +187,15 @@ class Tree:
 
     def space(self) -> Space:
         """Return what statvfs says; it says it of a dead disk too, so this proves nothing."""
-        about = os.fstatvfs(self._opened().fd)
+        root = self._opened()
+        about = os.fstatvfs(root.fd)
         return Space(
             total_bytes=about.f_blocks * about.f_frsize, free_bytes=about.f_bavail * about.f_frsize
         )
 
     def _room_for(self, size: int) -> int:
-        about = os.fstatvfs(self._opened().fd)
+        root = self._opened()
+        about = os.fstatvfs(root.fd)
         free = about.f_bavail * about.f_frsize
         reserve = reserve_bytes(about.f_blocks * about.f_frsize)
         if free - size < reserve:
@@ -401,7 +408,8 @@ class Tree:
         """Return the size of an object, or None."""
         parts = split_key(key)
         try:
-            about = os.stat(parts[-1], dir_fd=self._existing(parts[:-1]).fd, follow_symlinks=False)
+            folder = self._existing(parts[:-1])
+            about = os.stat(parts[-1], dir_fd=folder.fd, follow_symlinks=False)
         except FileNotFoundError:
             return None
         return about.st_size if stat.S_ISREG(about.st_mode) else None
@@ -446,7 +454,8 @@ class Tree:
                 return os.open(parts[-1], flags, dir_fd=folder.fd)
             except FileNotFoundError:
                 self._forget(parts[:-1])  # perhaps the cached folder was replaced
-                return os.open(parts[-1], flags, dir_fd=self._existing(parts[:-1]).fd)
+                folder = self._existing(parts[:-1])
+                return os.open(parts[-1], flags, dir_fd=folder.fd)
         except FileNotFoundError as error:
             raise Refused(ErrorKind.MISSING, f"no object {key}") from error
 
@@ -505,7 +514,8 @@ class Tree:
     def _unlink_temporary(self, temporary: str) -> None:
         # published by rename, or the disk is dead: what is left is swept when it is armed again
         with contextlib.suppress(OSError):
-            os.unlink(temporary, dir_fd=self._folder((TEMPORARY_FOLDER,)).fd)
+            folder = self._folder((TEMPORARY_FOLDER,))
+            os.unlink(temporary, dir_fd=folder.fd)
 
 
 def reserve_bytes(total_bytes: int) -> int:

@@ -71,7 +71,6 @@ class Volume:
         self.link: WorkerLink | None = None
         self.served = asyncio.Event()  # set while `link` may be used
         self.doubt = asyncio.Event()  # set to make the warden look at once
-        self.last_write = float("-inf")  # loop time of the last write that succeeded
         self.on_error: Callable[[VolumeError], None] = lambda _: None  # the warden listens
         self._counters = counters
         self._cursors = 0
@@ -136,11 +135,9 @@ class Volume:
             await self._call(Op.PUT_BYTES, pack({"key": key}), memory)
         finally:
             os.close(memory)
-        self.last_write = asyncio.get_running_loop().time()
 
     def _put_result(self, reply: Reply) -> PutResult:
         outcome, self.free_bytes, existing = PUT_DONE.unpack(reply.body)
-        self.last_write = asyncio.get_running_loop().time()
         match Put(outcome):
             case Put.STORED:
                 return PutResult(PutOutcome.STORED)

@@ -19,7 +19,7 @@ from scrigno.core.counters import Counters
 from scrigno.core.errors import CommandError
 from scrigno.core.events import EventBus, VolumeChanged
 
-from .link import WorkerDiedError, WorkerLink
+from .link import EXIT_GRACE_S, WorkerDiedError, WorkerLink
 from .marker import Marker, Remembered, Verdict, judge
 from .protocol import Op, pack, unpack
 from .registry import Registry
@@ -115,6 +115,9 @@ class Warden:
         self.volume.served.clear()
         if link is not None:
             await link.close()
+        dying = [gone.ended for gone in self._abandoned if gone.returncode is None]
+        if dying:
+            await asyncio.wait(dying, timeout=EXIT_GRACE_S)
 
     def look_now(self) -> None:
         """Something about mounts has changed: check, or try again, at once."""
@@ -190,7 +193,7 @@ class Warden:
             if self._adoption is not None and not self._adoption[1].done():
                 self._adopted()  # it is ours already
                 continue
-            fresh = loop.time() - volume.last_write < timing.fresh_write_s
+            fresh = loop.time() - link.last_write < timing.fresh_write_s
             if doubted or not fresh or volume.state is not VolumeState.ONLINE:
                 self._become(*await self._probed())
             self._retry_s = timing.retry_s

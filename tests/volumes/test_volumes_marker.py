@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who stands at a volume's path: the whole table."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from scrigno.core.errors import ConfigError
+from scrigno.volumes.marker import BadMarkerError, Marker, Remembered, Verdict, judge
+from scrigno.volumes.registry import Registry
+
+OURS = Marker.new(owner="box", name="data", role="data", now=datetime(2024, 1, 1, tzinfo=UTC))
+KNOWN = Remembered(uuid=OURS.uuid, generation=0)
+
+
+@pytest.mark.spec("ST-1")
+@pytest.mark.parametrize(
+    ("found", "remembered", "empty", "verdict"),
+    [
+        (OURS, KNOWN, False, Verdict.OURS),
+        (OURS.next_generation(), KNOWN, False, Verdict.OURS),
+        (OURS, None, False, Verdict.OURS),  # forgotten in a crash
+        (OURS, replace(KNOWN, generation=1), False, Verdict.FOREIGN),  # an old clone
+        (OURS, replace(KNOWN, uuid="other"), False, Verdict.FOREIGN),  # the wrong disk
+        (replace(OURS, owner="other box"), None, False, Verdict.FOREIGN),
+        (replace(OURS, owner="other box"), KNOWN, False, Verdict.FOREIGN),
+        (replace(OURS, name="backup1"), None, False, Verdict.FOREIGN),
+        (None, KNOWN, True, Verdict.ABSENT),  # the bare mount point
+        (None, KNOWN, False, Verdict.ABSENT),
+        (None, None, True, Verdict.EMPTY),
+        (None, None, False, Verdict.FOREIGN),
+    ],
+)
+def test_a_volume_is_judged_by_marker_and_memory(found, remembered, empty, verdict) -> None:
+    judged = judge(name="data", owner="box", remembered=remembered, found=found, empty=empty)
+    assert judged.verdict is verdict
+    assert judged.reason or verdict in (Verdict.OURS, Verdict.EMPTY)
+
+
+def test_a_disk_in_use_or_a_damaged_marker_is_foreign() -> None:
+    common = {"name": "data", "owner": "box", "remembered": KNOWN, "empty": False}
+    taken = judge(found=OURS, taken=frozenset({OURS.uuid}), **common)
+    assert taken.verdict is Verdict.FOREIGN
+    damaged = judge(found=None, trouble="not JSON", **common)
+    assert damaged.verdict is Verdict.FOREIGN
+
+
+@pytest.mark.parametrize(
+    "change", [{"uuid": ""}, {"generation": -1}, {"generation": True}, {"owner": 3}]
+)
+def test_a_marker_with_a_bad_field_is_refused(change) -> None:
+    with pytest.raises(BadMarkerError, match=next(iter(change))):
+        Marker.parse({**OURS.document(), **change})
+
+
+def test_the_memory_of_volumes_survives_and_a_damaged_one_is_refused_in_words(
+    tmp_path: Path,
+) -> None:
+    registry = Registry(tmp_path)
+    registry.remember("data", KNOWN)
+    again = Registry(tmp_path)
+    assert again.owner == registry.owner
+    assert again.remembered("data") == KNOWN
+    assert again.remembered("backup1") is None
+    (tmp_path / "volumes.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"volumes\.json"):
+        Registry(tmp_path)
