@@ -39,6 +39,11 @@ RULES = (
         where="daemon/",
     ),
     Rule(
+        name="a descriptor is used while its owner is held: `x().fd` may name another file by then",
+        pattern=r"\)\.fd\b",
+        where="daemon/",
+    ),
+    Rule(
         name="nothing is fetched from outside the box by the pages",
         pattern=r"""(?:src|href)=["']https?://|@import\s+url\(|fetch\(["']https?://""",
         where="webui/",
