@@ -65,7 +65,7 @@ class FrameCache:
         if not self._closed:
             self._closed = True
             await self._on_disk(lambda: None)  # behind everything that was asked for before
-            self._disk.shutdown(wait=True)
+            self._disk.shutdown(wait=False)  # its thread is idle
 
     async def get(self, digest: str, variant: str) -> bytes | None:
         """Return what was kept, or None; never raises for anything the disk does."""

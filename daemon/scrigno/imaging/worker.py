@@ -53,7 +53,7 @@ def _answer(run: Any, request: dict[str, Any], fd: int) -> tuple[dict[str, Any],
         answer, result = run(request, fd)
     except ImagingError as error:
         return {"error": error.code, "reason": error.reason[:500]}, ()
-    except MemoryError:
+    except (MemoryError, OSError):  # Pillow's and mmap's way to say the same; a worker has no files
         reason = "Decoding needs more memory than a worker may use."
         return {"error": DecodeFailed.code, "reason": reason, "retire": True}, ()
     except Exception as error:  # noqa: BLE001 - hostile input reaches every corner of the libraries

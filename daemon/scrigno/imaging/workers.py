@@ -153,7 +153,7 @@ class ImagingPool:
             await worker.process.wait(1.0)
             if worker not in self._busy:
                 worker.end()
-        self._copier.shutdown(wait=True)
+        self._copier.shutdown(wait=False)  # its threads are idle, or end with their copy
 
     async def render(
         self,
