@@ -2,6 +2,7 @@
 """The state table of PS3.8 section 9.2, cell by cell."""
 
 import asyncio
+import socket
 
 import pytest
 from pynetdicom.fsm import TRANSITION_TABLE
@@ -218,4 +219,38 @@ async def test_a_release_collision_leads_the_acceptor_another_way_than_the_reque
     assert upper.state is State.STA13
     assert [pdu[:1] for pdu in transport.written] == [b"\6"]
     assert user.told == ["release", "release", CloseReason.RELEASED]
+    upper._stop_timer()
+
+
+async def test_an_end_is_told_once() -> None:
+    upper, user, _ = layer(State.STA6)
+    upper.fire(Event.INVALID_PDU, UnreadablePdu("garbage", 1))
+    upper.fire(Event.ABORT_RECEIVED, (0, 0))
+    assert user.told == [CloseReason.PROTOCOL_ERROR]
+
+
+class RecordingSocket:
+    """Remembers the options it was given."""
+
+    family = socket.AF_INET
+
+    def __init__(self) -> None:
+        self.options: list[tuple[int, int, int]] = []
+
+    def setsockopt(self, level: int, option: int, value: int) -> None:
+        self.options.append((level, option, value))
+
+
+async def test_acknowledgements_are_quick_after_each_read_and_nothing_of_ours_is_delayed() -> None:
+    sock = RecordingSocket()
+    upper, _, transport = layer(State.STA1, requestor=False)
+    transport._extra = {"socket": sock, "peername": ("192.0.2.1", 4711)}  # type: ignore[attr-defined]
+    upper.connection_made(transport)
+    assert (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1) in sock.options
+    for _ in range(3):
+        sock.options.clear()
+        upper.get_buffer(-1)[:1] = b"\1"
+        upper.buffer_updated(1)
+        assert sock.options == [(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)]
+        upper._reader._partial.clear()
     upper._stop_timer()

@@ -303,6 +303,13 @@ def test_message_ids_of_responses_and_cancels_are_those_responded_to() -> None:
         assert commandset.decode_command(encoded, 1).message_id == 77
 
 
+def test_a_command_set_whose_last_element_is_cut_is_unreadable() -> None:
+    whole = pynetdicom_command(store_primitive(), dimse_messages.C_STORE_RQ())
+    for cut in range(1, 9):
+        with pytest.raises(UnreadablePdu):
+            commandset.decode_command(whole[:-cut], 3)
+
+
 @pytest.mark.spec("DN-11")
 def test_no_mutation_of_a_command_set_raises_anything_but_unreadable() -> None:
     whole = pynetdicom_command(store_primitive(), dimse_messages.C_STORE_RQ())

@@ -147,7 +147,7 @@ async def test_one_host_cannot_take_all_associations_under_many_names(
 
 
 async def test_an_ended_association_makes_room_for_another(serve: Serve, dial: Dial) -> None:
-    server = await serve(max_associations=1)
+    server = await serve(max_associations=2, max_associations_per_peer=1)
     for _ in range(3):
         peer = await dial(server)
         await peer.associate()

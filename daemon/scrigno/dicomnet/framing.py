@@ -222,6 +222,6 @@ class PduReader:
         self._body_left -= taken
         if not self._body_left:
             body = bytes(self._partial)
-            self._partial = bytearray()  # not clear(): that would keep 64 KiB per connection
+            self._partial.clear()
             self._listener.pdu_received(self._kind, body)
         return at + taken
