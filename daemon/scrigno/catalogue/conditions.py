@@ -36,7 +36,7 @@ class Condition:
     """What rows must satisfy."""
 
     test: Sql
-    # SELECT statements that end in a WHERE clause; together they name the rows
+    # SELECT statements that end in a WHERE clause; together they name the rows, some twice
     arms: tuple[Sql, ...] = ()
     # whether the arms select from `study` itself, so that carried columns can be tested there
     arms_of_study: bool = True

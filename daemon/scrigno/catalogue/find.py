@@ -230,7 +230,7 @@ def _moment_condition(table: str, test: Sql) -> Condition:
 def _patient_condition(condition: Condition) -> Sql:
     if not condition.arms:
         return condition.test
-    select = " UNION ".join(arm.text for arm in condition.arms)
+    select = " UNION ALL ".join(arm.text for arm in condition.arms)
     parameters = tuple(value for arm in condition.arms for value in arm.parameters)
     return Sql(f"id IN ({select})", parameters)
 

@@ -22,7 +22,7 @@ WORDS_AT_MOST: Final = 64
 _VOICED: Final = frozenset("\u3099\u309a")
 _SPACES: Final = re.compile(r"[\s^]+")
 _WORD: Final = re.compile(r"[^\W_]+")
-# Han, hiragana, katakana: written without spaces, so every ending of a run is a word
+# Han, hiragana, katakana: written without spaces, so a word may begin at and behind each
 _UNSPACED: Final = re.compile(r"[\u3005-\u3007\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 
 
@@ -84,7 +84,7 @@ def search_words(text: str) -> list[str]:
 def _endings(run: str) -> Iterable[str]:
     yield run
     for place in range(1, len(run)):
-        if _UNSPACED.match(run[place]):
+        if _UNSPACED.match(run[place]) or _UNSPACED.match(run[place - 1]):
             yield run[place:]
 
 

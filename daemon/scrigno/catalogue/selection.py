@@ -102,11 +102,15 @@ class Studies:
 
     def total_query(self) -> Sql:
         """Return the query that counts many."""
-        if len(self._others) == 1 and (self._others[0].arms_of_study or self._carried is ALWAYS):
+        if len(self._others) == 1 and self._counts_by_itself(self._others[0]):
             select = self._of(self._others[0])
             return Sql(f"SELECT count(*) FROM ({select.text})", select.parameters)  # noqa: S608 - our texts
         walk = self._walk("study_date")
         return Sql(walk.text.replace("SELECT id", "SELECT count(*)", 1), walk.parameters)
+
+    def _counts_by_itself(self, condition: Condition) -> bool:
+        """Tell whether the arms of a condition name each study once and all else can be tested."""
+        return len(condition.arms) == 1 and (condition.arms_of_study or self._carried is ALWAYS)
 
     def page_query(self, sort: str, *, descending: bool, offset: int, limit: int) -> Sql:
         """Return the query that walks the index of an order to a page."""
@@ -144,7 +148,10 @@ class Studies:
         )
 
     def _of(self, condition: Condition) -> Sql:
-        """Return the numbers that satisfy one condition and those that every index carries."""
+        """Return the numbers that satisfy one condition and those that every index carries.
+
+        A number may come more than once when the condition has several arms.
+        """
         if not condition.arms:
             test = both([condition.test, self._carried])
             return Sql(f"SELECT id FROM study WHERE {test.text}", test.parameters)  # noqa: S608 - our texts
@@ -156,7 +163,7 @@ class Studies:
                 for arm in arms
             )
         return Sql(
-            " UNION ".join(arm.text for arm in arms),
+            " UNION ALL ".join(arm.text for arm in arms),
             tuple(value for arm in arms for value in arm.parameters),
         )
 
@@ -165,8 +172,10 @@ class Studies:
             if not condition.arms:
                 continue
             select = self._of(condition)
-            numbers = self._numbers(Sql(f"{select.text} LIMIT ?", (*select.parameters, FEW + 1)))
-            if len(numbers) > FEW:
+            # a study may be named by more than one arm, so look for some more
+            most = FEW * len(condition.arms)
+            numbers = self._numbers(Sql(f"{select.text} LIMIT ?", (*select.parameters, most + 1)))
+            if len(numbers) > most:
                 continue
             inside = dialect.numbers_in("id", numbers)
             tests = both([inside, self.tests()])

@@ -166,10 +166,21 @@ def _filter(connection: Connection, one: ListFilter) -> Condition:
         f"SELECT id FROM study{dialect.using(index_name(column.index))} WHERE {test.text}",  # noqa: S608 - our texts
         test.parameters,
     )
-    if column.kind is Kind.NAME and one.operator is not FilterOperator.NOT_EQUAL:
-        return Condition(test=test, arms=_name_arms(column, one))
-    covered = "" if column.kind is Kind.NAME else column.index
-    return Condition(test=test, arms=(arm,), covered_by=covered)
+    if column.kind is Kind.NAME:
+        return _name_filter(column, one)
+    return Condition(test=test, arms=(arm,), covered_by=column.index)
+
+
+def _name_filter(column: Column, one: ListFilter) -> Condition:
+    """Any component group may be the one that is meant; none of them, where it must not be."""
+    if one.operator is not FilterOperator.NOT_EQUAL:
+        return Condition(test=_name_test(column, one), arms=_name_arms(column, one))
+    equal = ListFilter(field=one.field, values=one.values)
+    arms = _name_arms(column, equal)
+    named = " UNION ALL ".join(arm.text for arm in arms)
+    parameters = tuple(value for arm in arms for value in arm.parameters)
+    # every index carries the number of the study, so this needs no look at the table
+    return Condition(test=Sql(f"+id NOT IN ({named})", parameters), carried=True)
 
 
 def _with_index(column: Column, value: str) -> Condition:
@@ -272,8 +283,6 @@ def _test(column: Column, one: ListFilter) -> Sql:
 
 def _name_test(column: Column, one: ListFilter) -> Sql:
     keys = (column.key, f"{column.key}2", f"{column.key}3")
-    if one.operator is FilterOperator.NOT_EQUAL:
-        return both(_on_key(key, one, names.key) for key in keys)
     first, *others = (_on_key(key, one, names.key) for key in keys)
     some = [both([Sql(f"{key} <> ''"), test]) for key, test in zip(keys[1:], others, strict=True)]
     return either([first, *some])
