@@ -34,10 +34,19 @@ from scrigno.volumes.placement import IngestPolicy, Placement
 from scrigno.volumes.staging import Staging
 from scrigno.volumes.states import Role, VolumeSpec
 from scrigno.volumes.volume import Volumes
+from scrigno.volumes.warden import Timing
 
 EXPLICIT_LE = "1.2.840.10008.1.2.1"
 IMPLICIT_LE = "1.2.840.10008.1.2"
 CT = "1.2.840.10008.5.1.4.1.1.2"
+QUICK = Timing(
+    probe_every_s=0.5,
+    fresh_write_s=0.2,
+    retry_s=0.1,
+    retry_most_s=0.3,
+    proof_every_s=0.1,
+    hold_s=0.3,
+)
 MODALITY = Origin(door="dicom", calling_ae="CT1", called_ae="SCRIGNO", address="127.0.0.1")
 
 
@@ -165,6 +174,7 @@ class Box:
             counters=self.counters,
             bus=self.bus,
             clock=self.clock,
+            timing=QUICK,
         )
         await self.volumes.start()
         self.catalogue = Catalogue(

@@ -164,7 +164,7 @@ async def test_with_one_volume_only_an_image_is_still_durable_on_two_devices(
 async def test_more_copies_than_staging_and_one_volume_are_waited_for(box: Box) -> None:
     box.change(ack_copies=3)
     receipt = await box.store(made())
-    assert receipt.copies == ("data", "backup1")
+    assert sorted(receipt.copies) == ["backup1", "data"]
     assert box.on("data") == box.on("backup1") != {}
 
 
@@ -200,6 +200,29 @@ async def test_the_same_object_again_is_a_success_and_stored_once(box: Box) -> N
     assert await box.staged() == 1
     assert (await box.catalogue.totals()).instances == 1
     assert len([e for e in box.events if isinstance(e, InstanceStored)]) == 1
+
+
+@pytest.mark.spec("ST-10")
+async def test_the_same_object_again_after_it_is_replicated_leaves_nothing_in_staging(
+    box: Box,
+) -> None:
+    await box.store(made())
+    await box.replicator.pay(box.volumes.by_name("backup1"))
+    assert await box.staged() == 0
+    assert (await box.store(made())).outcome is StoreOutcome.SAME
+    assert await box.staged() == 0
+    assert await box.catalogue.staged() == []
+
+
+@pytest.mark.spec("ST-10")
+async def test_the_same_object_again_makes_up_for_a_staged_copy_that_was_lost(box: Box) -> None:
+    await box.store(made())
+    row = await box.catalogue.instance(made().uid)
+    await box.staging.release(row.staged_as)
+    await box.catalogue.unstaged([made().uid])
+    assert (await box.store(made())).outcome is StoreOutcome.SAME
+    (entry,) = await box.staging.journal()
+    assert (await box.catalogue.instance(made().uid)).staged_as == entry.name
 
 
 @pytest.mark.spec("ST-10")

@@ -150,7 +150,7 @@ class _Run:
 
     async def _one(self, found: Found) -> None:
         if found.problem:
-            self.report.refuse(found.path, "not-readable", found.problem)
+            self.report.refuse(found.path, found.code, found.problem)
             return
         try:
             receipt = await self._file(found.path)

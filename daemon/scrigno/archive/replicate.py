@@ -93,6 +93,7 @@ class Replicator:
     def start(self) -> None:
         """Begin to pay; returns at once."""
         self._unsubscribe = self._bus.subscribe(VolumeChanged, self._volume_changed)
+        self._sweep.set()  # the last run may have ended between a payment and its release
         self._tidying = asyncio.create_task(self._tidy(), name="release-staging")
 
     async def close(self) -> None:
@@ -273,7 +274,7 @@ class Replicator:
         usable = [volume.spec.name for volume in self._volumes.healthy()]
         ack_copies = self._rules().ack_copies
         rows = await self._catalogue.staged(names)
-        await self._release([row for row in rows if may_release(_held_by(row), usable, ack_copies)])
+        await self._release([row for row in rows if may_release(held_by(row), usable, ack_copies)])
 
     async def _release(self, rows: Collection[StoredKey]) -> None:
         for row in rows:
@@ -309,7 +310,7 @@ class Replicator:
         rows = await self._catalogue.staged()
         usable = [volume.spec.name for volume in self._volumes.healthy()]
         ack_copies = self._rules().ack_copies
-        free = [row for row in rows if may_release(_held_by(row), usable, ack_copies)]
+        free = [row for row in rows if may_release(held_by(row), usable, ack_copies)]
         await self._release(free)
         if not self._nearly_full():
             return
@@ -319,7 +320,7 @@ class Replicator:
         for row in sorted(rows, key=lambda row: row.staged_as or ""):  # names sort by age
             if excess <= 0:
                 break
-            if row.staged_as not in gone and _held_by(row):
+            if row.staged_as not in gone and held_by(row):
                 early.append(row)
                 excess -= row.size
         if early:
@@ -334,7 +335,8 @@ def _is_kept(debt: Debt) -> bool:
     return debt.key.startswith(f"{INBOX_PREFIX}/")
 
 
-def _held_by(row: StoredKey) -> tuple[str, ...]:
+def held_by(row: StoredKey) -> tuple[str, ...]:
+    """Return the volumes that hold an object."""
     return tuple(copy.volume for copy in row.copies if copy.state is CopyState.HELD)
 
 

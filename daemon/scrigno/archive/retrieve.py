@@ -120,11 +120,11 @@ class Retrieval:
         fd = os.memfd_create("object", os.MFD_CLOEXEC)
         try:
             async for chunk in self._checked(instance):
-                os.write(fd, chunk)
+                await self._staging.run(os.write, fd, chunk)
         except ObjectUnavailable:
             os.close(fd)
             raise
-        os.lseek(fd, 0, os.SEEK_SET)
+        await self._staging.run(os.lseek, fd, 0, os.SEEK_SET)
         return fd
 
     # the way of the bytes ----------------------------------------------------------------------

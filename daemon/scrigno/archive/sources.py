@@ -26,6 +26,7 @@ class Found:
 
     path: Path
     problem: str = ""
+    code: str = "not-readable"
 
 
 @dataclass(slots=True)
@@ -96,7 +97,7 @@ def _directory(path: Path) -> Iterator[Found]:
         yield Found(path, _words(error))
         return
     except NotDicom as error:
-        yield Found(path, error.reason)
+        yield Found(path, error.reason, error.code)
         return
     root = path.parent.resolve()
     for parts in names:

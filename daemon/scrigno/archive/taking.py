@@ -34,6 +34,7 @@ from .errors import IndexUnavailable
 from .failpoints import hit
 from .limits import StudyLimit
 from .receipts import IngestRules, Receipt, StoreOutcome
+from .replicate import held_by, may_release
 
 log = logging.getLogger(__name__)
 
@@ -179,10 +180,10 @@ class Taking:
         if result.outcome is records.AddOutcome.DIFFERENT:
             return await self._move_aside(sealed, arrival, admit, placed, place)
         new_here = result.outcome is records.AddOutcome.NEW
-        if placed.staged_as and (
-            settled or not (new_here or await self._is_known_as(placed.staged_as))
-        ):
+        if placed.staged_as and settled:
             await self._release(placed.staged_as)
+        elif placed.staged_as and not new_here:
+            await self._release_again(placed.staged_as)
         hit("released")
         if placed.owed:
             self.on_debt()
@@ -208,15 +209,23 @@ class Taking:
         """Tell whether staging may let the object go as soon as it is recorded."""
         return not placed.owed and len(placed.copies) >= self._rules().ack_copies
 
-    async def _is_known_as(self, name: str) -> bool:
-        """Tell whether a row that was there before has taken this entry of the journal as its own.
+    async def _release_again(self, name: str) -> None:
+        """Release the entry of an object that had its row before, as far as it is not needed.
 
-        It does so when it had none; otherwise the entry is a second one and not needed.
+        The row takes the entry as its own when it had none, so that the object stands on enough
+        devices again; with copies enough, or an older entry, this one is let go.
         """
         try:
-            return bool(await self._catalogue.staged([name]))
-        except DatabaseError:
-            return True  # the next start looks again
+            rows = await self._catalogue.staged([name])
+            if not rows:
+                await self._release(name)
+            for row in rows:
+                usable = [volume.spec.name for volume in self._volumes.healthy()]
+                if may_release(held_by(row), usable, self._rules().ack_copies):
+                    await self._release(name)
+                    await self._catalogue.unstaged([row.sop_instance_uid])
+        except DatabaseError as error:
+            log.warning("staging: entry %s is left for the next start: %s", name, error.reason)
 
     # keeping aside -----------------------------------------------------------------------------
 
@@ -269,8 +278,10 @@ class Taking:
             note = to_note(arrival, sealed.digest, aside.reason)
             raise self._not_indexed(placed, note, error) from error
         hit("aside-recorded")
-        if placed.staged_as and (settled or not await self._is_known_as(placed.staged_as)):
+        if placed.staged_as and settled:
             await self._release(placed.staged_as)
+        elif placed.staged_as:
+            await self._release_again(placed.staged_as)
         if placed.owed:
             self.on_debt()
         self._bus.publish(InstanceHeld(inbox_id=inbox_id, reason=aside.reason))
