@@ -83,6 +83,23 @@ async def test_a_provider_moves_to_another_port_and_is_switched_off(
 
 
 @pytest.mark.spec("DN-1")
+async def test_providers_change_name_and_swap_ports_at_once(open_box: Opener, call: Caller) -> None:
+    box = await open_box()
+    (first,) = box.settings.current.providers
+    other = second(free_port())
+    await box.change(providers=(first, other))
+    await box.change(
+        providers=(
+            replace(first, name="Renamed", port=other.port),
+            replace(other, port=first.port),
+        )
+    )
+    assert {each.state for each in box.node.statuses()} == {ListenerState.LISTENING}
+    assert (await (await call(box, port=other.port)).echo()).status == 0
+    assert (await (await call(box, called_ae="SECOND", port=first.port)).echo()).status == 0
+
+
+@pytest.mark.spec("DN-1")
 async def test_a_port_that_is_taken_is_told_and_tried_again(
     open_box: Opener, call: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,16 +6,20 @@ from elsewhere is an unknown node. AE titles in clear text can be forged: this k
 strangers out, TLS keeps forgers out.
 """
 
+import logging
 from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
 from scrigno.core.counters import Counters
+from scrigno.core.errors import ScrignoError
 from scrigno.core.events import AssociationRefused, EventBus
 from scrigno.dicomnet.service import AssociationRequest, Rejection
 from scrigno.settings.peers import Peers
 from scrigno.settings.schema import Peer, PeerState, Provider, Right, Unregistered
 from scrigno.settings.store import SettingsStore
+
+log = logging.getLogger(__name__)
 
 # Guards that hold while the settings say "unlimited": they keep one machine from taking every
 # descriptor and all memory, and are far above what a hospital's busiest sender opens.
@@ -25,7 +29,7 @@ GUARD_PER_HOST: Final = 256
 
 # What a node that nobody approved may do while its images are held.
 HELD_RIGHTS: Final = frozenset({Right.ECHO, Right.STORE})
-HOLD_REASON: Final = "unregistered-node"
+HOLD_REASON: Final = "unapproved-node"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +109,7 @@ class Admissions:
     ) -> Admission | Refusal:
         calling, host = request.calling_ae, request.peer.host
         if peer is None and provider.unregistered is not Unregistered.REJECT:
-            peer = await self._peers.register_contact(calling, host)
+            peer = await self._register(calling, host)
         if peer is not None and peer.state is PeerState.BLOCKED:
             return refusal("peer-blocked", _CALLING_AE, f"The node {calling!r} is blocked.")
         approved = peer is not None and peer.state is PeerState.APPROVED
@@ -129,6 +133,15 @@ class Admissions:
             rights=rights,
             hold=hold,
         )
+
+    async def _register(self, calling_ae: str, host: str) -> Peer | None:
+        """Put a stranger on the pending list; a list that cannot be written keeps no image out."""
+        try:
+            return await self._peers.register_contact(calling_ae, host)
+        except (ScrignoError, OSError) as error:
+            self._counters.add("dicom_peers_not_registered")
+            log.warning("peer %r at %s: cannot be registered: %s", calling_ae, host, error)
+            return None
 
     def _limited(self, admission: Admission) -> Admission | Refusal:
         limits = self._settings.current.limits

@@ -154,7 +154,13 @@ class Node:
             except TimeoutError:
                 pass  # time to try the failing ones again
             self._changed.clear()
-            await self._reconcile()
+            try:
+                await self._reconcile()
+            except Exception:
+                # A fault of ours in one provider must not leave all of them unattended.
+                log.exception("providers: the settings could not be put in force")
+                await asyncio.sleep(RETRY_S)
+                self._changed.set()
             if not self._changed.is_set():
                 self._settled.set()
 
@@ -165,6 +171,8 @@ class Node:
             provider = wanted.get(name)
             if provider is None or (provider.host, provider.port) != listener.address:
                 self._retire(name, REMOVAL_GRACE_S)
+        # The closing tasks begin here, which frees their ports for the providers below.
+        await asyncio.sleep(0)
         for name, provider in wanted.items():
             await self._listen(name, provider)
         for listener in tuple(self._listeners.values()):

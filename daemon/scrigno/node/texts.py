@@ -18,15 +18,15 @@ SET_DEPENDENT_VRS: Final = frozenset({"SH", "LO", "ST", "LT", "PN", "UT", "UC"})
 class CharacterSet:
     """One value of SpecificCharacterSet (0008,0005), ready to decode and encode.
 
-    `named` is the value as sent, "" when the data set has none; `default` serves to read such.
+    Terms that are misspelled are read as they are meant and never written.
     """
 
     def __init__(self, named: str, default: str = "") -> None:
-        """Take the defined terms, joined with a backslash."""
-        self.named = named
+        """Take the defined terms, joined with a backslash; `default` reads what names none."""
         self._decoder = decoder_for(named.encode("latin-1", "replace"), default)
         terms = [each.strip() for each in named.split("\\")]
         known = all(each in charset.python_encoding for each in terms)
+        self.named = named if known else ""  # what an answer may name
         self._codecs: list[str] = []
         if known:
             with warnings.catch_warnings():
@@ -41,7 +41,7 @@ class CharacterSet:
         """Return the bytes of `text`, or None when this set cannot hold it."""
         if text.isascii():
             return text.encode("ascii")
-        if not self.named or not self._codecs:
+        if not self.named:
             return None
         if self._codecs == ["UTF8"]:
             return text.encode("utf-8", "replace")
