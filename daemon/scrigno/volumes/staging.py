@@ -28,7 +28,7 @@ from typing import ClassVar, Final, TypeVar
 from scrigno.core.counters import Counters
 from scrigno.core.errors import ScrignoError
 
-from .tree import SYNC_EVERY_BYTES, reserve_bytes
+from .files import SYNC_EVERY_BYTES, reserve_bytes
 
 HEAD_BYTES: Final = 256 << 10  # what header readers may look at without a read
 THREADS: Final = 8  # concurrent fsyncs share journal commits; more threads bring nothing

@@ -9,19 +9,31 @@ Nothing is mapped into memory: a dying XFS answers a mapped read with SIGBUS.
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
 import secrets
 import stat
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from .keys import BadKeyError, split_key
+from .files import (
+    Alive,
+    Refused,
+    copy,
+    exists,
+    hash_file,
+    into_memory,
+    names_in,
+    preallocate,
+    reserve_bytes,
+    walk_folder,
+    write_all,
+)
+from .keys import split_key
 from .marker import HARMLESS_ENTRIES, MARKER_NAME, BadMarkerError, Marker
 from .protocol import Put, Space
 from .states import ErrorKind
@@ -29,42 +41,12 @@ from .states import ErrorKind
 TEMPORARY_FOLDER: Final = ".scrigno-tmp"  # for the rare named temporary; swept when armed
 PROBE_NAME: Final = ".scrigno-probe"
 PROBE_BYTES: Final = 4096
-RESERVE_BYTES: Final = 64 << 20  # room for markers, probes and index backups when "full"
-RESERVE_PARTS: Final = 100  # …or 1 % of a small filesystem
 CACHED_DIRECTORIES: Final = 256  # descriptors; a series being received is one
-PIECE_BYTES: Final = 8 << 20
-SYNC_EVERY_BYTES: Final = 32 << 20  # so that one fsync stays far under the operation timeout
 PREALLOCATE_FROM_BYTES: Final = 1 << 20  # below, delayed allocation reserves the room as well
 FILE_MODE: Final = 0o640
 FOLDER_MODE: Final = 0o750
 
 _NO_UNNAMED_FILES = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL})
-_NO_RANGE_COPY = frozenset({errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS})
-_KINDS = {
-    errno.ENOSPC: ErrorKind.FULL,
-    errno.EDQUOT: ErrorKind.FULL,
-    errno.EROFS: ErrorKind.READONLY,
-    errno.ENOENT: ErrorKind.MISSING,
-}
-
-Alive = Callable[[], None]
-
-
-class Refused(Exception):
-    """An operation that was not done; becomes a VolumeError in the main process."""
-
-    def __init__(self, kind: ErrorKind, reason: str) -> None:
-        """Keep kind and reason."""
-        super().__init__(reason)
-        self.kind = kind
-        self.reason = reason
-
-
-def refusal(error: OSError) -> Refused:
-    """Translate what the kernel said."""
-    code = error.errno or 0
-    kind = _KINDS.get(code, ErrorKind.IO)
-    return Refused(kind, f"{os.strerror(code)} ({errno.errorcode.get(code, code)})")
 
 
 class Directory:
@@ -119,7 +101,7 @@ class Tree:
             raise Refused(ErrorKind.ABSENT, f"{self._path} is not a folder") from error
         about = os.fstat(root.fd)
         marker, trouble = _read_marker(root.fd)
-        others = [name for name in _names(root.fd) if name not in HARMLESS_ENTRIES]
+        others = [name for name in names_in(root.fd) if name not in HARMLESS_ENTRIES]
         self._root = root
         self._identity = (about.st_dev, about.st_ino)
         space = self.space()
@@ -214,7 +196,7 @@ class Tree:
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         fd = os.open(PROBE_NAME + ".new", flags, FILE_MODE, dir_fd=root.fd)
         try:
-            _write_all(fd, content)
+            write_all(fd, content)
             os.fsync(fd)
             os.rename(PROBE_NAME + ".new", PROBE_NAME, src_dir_fd=root.fd, dst_dir_fd=root.fd)
             os.fsync(root.fd)
@@ -249,14 +231,14 @@ class Tree:
     ) -> PutDone:
         folder = self._folder(parts[:-1])
         name = parts[-1]
-        if _exists(folder.fd, name):
+        if exists(folder.fd, name):
             return self._compare(folder, name, size, digest, alive)
         free = self._room_for(size)
         fd, temporary = self._unnamed(folder)
         try:
             if size >= PREALLOCATE_FROM_BYTES:
-                _preallocate(fd, size)
-            _copy(source, fd, size, alive)
+                preallocate(fd, size)
+            copy(source, fd, size, alive)
             if os.fstat(fd).st_size != size:
                 raise Refused(ErrorKind.IO, "the copy has not the size of the object")
             os.fsync(fd)
@@ -355,7 +337,7 @@ class Tree:
             if error.errno not in (errno.EPERM, errno.EOPNOTSUPP):
                 raise
             with self._lock:  # no links either: this process is the only writer
-                if _exists(folder.fd, name):
+                if exists(folder.fd, name):
                     raise FileExistsError(errno.EEXIST, name) from error
                 os.rename(temporary, name, src_dir_fd=swept.fd, dst_dir_fd=folder.fd)
 
@@ -378,7 +360,7 @@ class Tree:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         fd = os.open(temporary, flags, FILE_MODE, dir_fd=swept.fd)
         try:
-            _write_all(fd, content)
+            write_all(fd, content)
             os.fsync(fd)
         finally:
             os.close(fd)
@@ -392,7 +374,7 @@ class Tree:
         fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=folder.fd)
         try:
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-            existing, existing_size, _ = _hash(fd, 0, alive)
+            existing, existing_size, _ = hash_file(fd, 0, alive)
             free = self.space().free_bytes
             if existing != digest or existing_size != size:
                 return PutDone(Put.CONFLICT, free, existing)
@@ -418,7 +400,7 @@ class Tree:
         """Return a memfd with that part of the object, and how many bytes that is."""
         fd = self._open_file(key)
         try:
-            return _into_memory(fd, offset, length, alive)
+            return into_memory(fd, offset, length, alive)
         finally:
             os.close(fd)
 
@@ -427,7 +409,7 @@ class Tree:
         fd = self._open_file(key)
         try:
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-            return _hash(fd, head, alive)
+            return hash_file(fd, head, alive)
         finally:
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
             os.close(fd)
@@ -443,7 +425,7 @@ class Tree:
             folder = self._existing(parts)
         except FileNotFoundError:
             return
-        yield from _walk(folder.fd, parts, beyond)
+        yield from walk_folder(folder.fd, parts, beyond)
 
     def _open_file(self, key: str) -> int:
         parts = split_key(key)
@@ -508,7 +490,7 @@ class Tree:
             swept = self._existing((TEMPORARY_FOLDER,))
         except FileNotFoundError:
             return
-        for name in _names(swept.fd):
+        for name in names_in(swept.fd):
             os.unlink(name, dir_fd=swept.fd)
 
     def _unlink_temporary(self, temporary: str) -> None:
@@ -516,16 +498,6 @@ class Tree:
         with contextlib.suppress(OSError):
             folder = self._folder((TEMPORARY_FOLDER,))
             os.unlink(temporary, dir_fd=folder.fd)
-
-
-def reserve_bytes(total_bytes: int) -> int:
-    """Return how much of a filesystem of this size is kept free."""
-    return min(RESERVE_BYTES, total_bytes // RESERVE_PARTS)
-
-
-def _names(folder: int) -> list[str]:
-    with os.scandir(folder) as entries:
-        return [entry.name for entry in entries]
 
 
 def _open_folder(part: str, parent: Directory) -> Directory:
@@ -547,108 +519,3 @@ def _read_marker(root: int) -> tuple[dict[str, Any] | None, str]:
     finally:
         os.close(fd)
     return document, ""
-
-
-def _exists(folder: int, name: str) -> bool:
-    try:
-        os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True
-
-
-def _write_all(fd: int, content: bytes) -> None:
-    view = memoryview(content)
-    while view:
-        view = view[os.write(fd, view) :]
-
-
-def _preallocate(fd: int, size: int) -> None:
-    try:
-        os.posix_fallocate(fd, 0, size)
-    except OSError as error:
-        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
-            raise
-
-
-def _copy(source: int, target: int, size: int, alive: Alive) -> None:
-    """Copy inside the kernel, the source's own offset untouched (it is shared with its owner)."""
-    by_range, offset, unsynced = True, 0, 0
-    while offset < size:
-        piece = min(size - offset, PIECE_BYTES)
-        try:
-            if by_range:
-                done = os.copy_file_range(source, target, piece, offset)
-            else:
-                done = os.sendfile(target, source, offset, piece)
-        except OSError as error:
-            if by_range and error.errno in _NO_RANGE_COPY:
-                by_range = False  # other kinds of filesystem on the two sides
-                continue
-            raise
-        if not done:
-            raise Refused(ErrorKind.IO, f"the source ended after {offset} of {size} bytes")
-        offset += done
-        unsynced += done
-        if unsynced >= SYNC_EVERY_BYTES and offset < size:
-            os.fdatasync(target)
-            unsynced = 0
-            alive()
-
-
-def _hash(fd: int, head: int, alive: Alive) -> tuple[bytes, int, bytes]:
-    hasher, size = hashlib.sha256(), 0
-    buffer = bytearray(1 << 20)
-    view = memoryview(buffer)
-    first = b""
-    while count := os.preadv(fd, [buffer], size):
-        hasher.update(view[:count])
-        if size < head:
-            first += view[: min(count, head - size)]
-        size += count
-        if size % PIECE_BYTES == 0:
-            alive()
-    return hasher.digest(), size, first
-
-
-def _into_memory(fd: int, offset: int, length: int, alive: Alive) -> tuple[int, int]:
-    memory = os.memfd_create("scrigno-object", os.MFD_CLOEXEC)
-    try:
-        size = 0
-        while size < length:
-            done = os.sendfile(memory, fd, offset + size, min(length - size, PIECE_BYTES))
-            if not done:
-                break
-            size += done
-            alive()
-    except BaseException:
-        os.close(memory)
-        raise
-    return memory, size
-
-
-def _walk(
-    folder: int, parts: tuple[str, ...], beyond: tuple[str, ...]
-) -> Iterator[tuple[str, int]]:
-    with os.scandir(folder) as entries:
-        found = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
-    for name, is_folder in found:
-        if (beyond and name < beyond[0]) or (not parts and name in HARMLESS_ENTRIES):
-            continue
-        try:
-            split_key(name)
-        except BadKeyError:
-            continue
-        at_bound = bool(beyond) and name == beyond[0]
-        if not is_folder:
-            if not at_bound:
-                yield "/".join((*parts, name)), os.stat(name, dir_fd=folder).st_size
-            continue
-        try:
-            fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
-        except FileNotFoundError:
-            continue
-        try:
-            yield from _walk(fd, (*parts, name), beyond[1:] if at_bound else ())
-        finally:
-            os.close(fd)

@@ -34,7 +34,7 @@ SCAN_AHEAD: Final = 4  # objects asked for at once; the worker reads two at a ti
 HEAD_LIMIT: Final = 256 << 10
 START_WAIT_S: Final = 2.0  # a hung disk must not delay the start (budget: 2 s to the first image)
 MEMORY_LIMIT: Final = 1 << 30
-REVIVAL_S: Final = 5.0  # how long a put waits for a new worker when the old one died under it
+REVIVAL_S: Final = 5.0  # how long a request waits for a new worker when the old one died
 _KIND_OF_STATE: Final = {
     VolumeState.ABSENT: ErrorKind.ABSENT,
     VolumeState.FOREIGN: ErrorKind.FOREIGN,
@@ -105,15 +105,10 @@ class Volume:
     async def put(self, key: str, *, fd: int, size: int, digest: str) -> PutResult:
         """Copy `size` bytes of `fd` to `key`; on return they survive the loss of power.
 
-        `fd` must stay open until this ends. When the worker process dies under it, a new worker
-        is given the same request once (a put is idempotent).
+        `fd` must stay open until this ends.
         """
         body = PUT.pack(size, bytes.fromhex(digest)) + key.encode("ascii")
-        try:
-            reply = await self._call(Op.PUT, body, fd)
-        except WorkerDiedError:
-            await self._revived()
-            reply = await self._call(Op.PUT, body, fd)
+        reply = await self._call(Op.PUT, body, fd)
         self._counters.add("volume_put_bytes", size, volume=self.name)
         return self._put_result(reply)
 
@@ -263,11 +258,19 @@ class Volume:
         """Write, fsync, read back uncached; return seconds."""
         loop = asyncio.get_running_loop()
         started = loop.time()
-        document = unpack((await self._call(Op.PROBE, b"")).body)
+        document = unpack((await self._ask(Op.PROBE, b"")).body)
         self.total_bytes, self.free_bytes = document["total_bytes"], document["free_bytes"]
         return loop.time() - started
 
     async def _call(self, op: Op, body: bytes, fd: int = -1) -> Reply:
+        """Ask; when the worker process dies under it, ask the new one once (all is idempotent)."""
+        try:
+            return await self._ask(op, body, fd)
+        except WorkerDiedError:
+            await self._revived()
+            return await self._ask(op, body, fd)
+
+    async def _ask(self, op: Op, body: bytes, fd: int = -1) -> Reply:
         link = self.link
         if link is None:
             kind = _KIND_OF_STATE.get(self.state, ErrorKind.OFFLINE)

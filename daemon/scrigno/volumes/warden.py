@@ -19,12 +19,12 @@ from scrigno.core.counters import Counters
 from scrigno.core.errors import CommandError
 from scrigno.core.events import EventBus, VolumeChanged
 
+from .files import reserve_bytes
 from .link import EXIT_GRACE_S, WorkerDiedError, WorkerLink
 from .marker import Marker, Remembered, Verdict, judge
 from .protocol import Op, pack, unpack
 from .registry import Registry
 from .states import ErrorKind, VolumeError, VolumeState
-from .tree import reserve_bytes
 
 if TYPE_CHECKING:
     from scrigno.host.process import Process

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from scrigno.host.child import enter
 
+from .files import Alive, Refused, refusal
 from .keys import BadKeyError
 from .marker import Marker
 from .protocol import (
@@ -36,7 +37,7 @@ from .protocol import (
     unpack,
 )
 from .states import ErrorKind
-from .tree import Alive, PutDone, Refused, Tree, refusal
+from .tree import PutDone, Tree
 
 ALIVE_EVERY_S: Final = 1.0
 WALK_BATCH: Final = 400

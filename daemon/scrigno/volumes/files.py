@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Moving bytes between descriptors, and what the kernel may say to it. Blocking.
+
+Long work calls `alive` as it moves on, so that silence means a disk that hangs.
+"""
+
+import errno
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from .keys import BadKeyError, split_key
+from .marker import HARMLESS_ENTRIES
+from .states import ErrorKind
+
+RESERVE_BYTES: Final = 64 << 20  # room for markers, probes and index backups when "full"
+RESERVE_PARTS: Final = 100  # …or 1 % of a small filesystem
+PIECE_BYTES: Final = 8 << 20
+SYNC_EVERY_BYTES: Final = 32 << 20  # so that one fsync stays far under the operation timeout
+
+_NO_RANGE_COPY = frozenset({errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS})
+_KINDS = {
+    errno.ENOSPC: ErrorKind.FULL,
+    errno.EDQUOT: ErrorKind.FULL,
+    errno.EROFS: ErrorKind.READONLY,
+    errno.ENOENT: ErrorKind.MISSING,
+}
+
+Alive = Callable[[], None]
+
+
+class Refused(Exception):
+    """An operation that was not done; becomes a VolumeError in the main process."""
+
+    def __init__(self, kind: ErrorKind, reason: str) -> None:
+        """Keep kind and reason."""
+        super().__init__(reason)
+        self.kind = kind
+        self.reason = reason
+
+
+def refusal(error: OSError) -> Refused:
+    """Translate what the kernel said."""
+    code = error.errno or 0
+    kind = _KINDS.get(code, ErrorKind.IO)
+    return Refused(kind, f"{os.strerror(code)} ({errno.errorcode.get(code, code)})")
+
+
+def reserve_bytes(total_bytes: int) -> int:
+    """Return how much of a filesystem of this size is kept free."""
+    return min(RESERVE_BYTES, total_bytes // RESERVE_PARTS)
+
+
+def names_in(folder: int) -> list[str]:
+    """Return the names in an open folder."""
+    with os.scandir(folder) as entries:
+        return [entry.name for entry in entries]
+
+
+def exists(folder: int, name: str) -> bool:
+    """Tell whether a name stands in an open folder, whatever it is."""
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def write_all(fd: int, content: bytes) -> None:
+    """Write everything, also when the kernel takes it in parts."""
+    view = memoryview(content)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def preallocate(fd: int, size: int) -> None:
+    """Reserve the room where the filesystem can; raises OSError(ENOSPC) early."""
+    try:
+        os.posix_fallocate(fd, 0, size)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+            raise
+
+
+def copy(source: int, target: int, size: int, alive: Alive) -> None:
+    """Copy inside the kernel, the source's own offset untouched (it is shared with its owner)."""
+    by_range, offset, unsynced = True, 0, 0
+    while offset < size:
+        piece = min(size - offset, PIECE_BYTES)
+        try:
+            if by_range:
+                done = os.copy_file_range(source, target, piece, offset)
+            else:
+                done = os.sendfile(target, source, offset, piece)
+        except OSError as error:
+            if by_range and error.errno in _NO_RANGE_COPY:
+                by_range = False  # other kinds of filesystem on the two sides
+                continue
+            raise
+        if not done:
+            raise Refused(ErrorKind.IO, f"the source ended after {offset} of {size} bytes")
+        offset += done
+        unsynced += done
+        if unsynced >= SYNC_EVERY_BYTES and offset < size:
+            os.fdatasync(target)
+            unsynced = 0
+            alive()
+
+
+def hash_file(fd: int, head: int, alive: Alive) -> tuple[bytes, int, bytes]:
+    hasher, size = hashlib.sha256(), 0
+    buffer = bytearray(1 << 20)
+    view = memoryview(buffer)
+    first = b""
+    while count := os.preadv(fd, [buffer], size):
+        hasher.update(view[:count])
+        if size < head:
+            first += view[: min(count, head - size)]
+        size += count
+        if size % PIECE_BYTES == 0:
+            alive()
+    return hasher.digest(), size, first
+
+
+def into_memory(fd: int, offset: int, length: int, alive: Alive) -> tuple[int, int]:
+    memory = os.memfd_create("scrigno-object", os.MFD_CLOEXEC)
+    try:
+        size = 0
+        while size < length:
+            done = os.sendfile(memory, fd, offset + size, min(length - size, PIECE_BYTES))
+            if not done:
+                break
+            size += done
+            alive()
+    except BaseException:
+        os.close(memory)
+        raise
+    return memory, size
+
+
+def walk_folder(
+    folder: int, parts: tuple[str, ...], beyond: tuple[str, ...]
+) -> Iterator[tuple[str, int]]:
+    with os.scandir(folder) as entries:
+        found = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
+    for name, is_folder in found:
+        if (beyond and name < beyond[0]) or (not parts and name in HARMLESS_ENTRIES):
+            continue
+        try:
+            split_key(name)
+        except BadKeyError:
+            continue
+        at_bound = bool(beyond) and name == beyond[0]
+        if not is_folder:
+            if not at_bound:
+                yield "/".join((*parts, name)), os.stat(name, dir_fd=folder).st_size
+            continue
+        try:
+            fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+        except FileNotFoundError:
+            continue
+        try:
+            yield from walk_folder(fd, (*parts, name), beyond[1:] if at_bound else ())
+        finally:
+            os.close(fd)
