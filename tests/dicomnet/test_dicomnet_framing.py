@@ -66,8 +66,11 @@ def told(pieces: list[bytes], *, hold_after: int = 0) -> Story:
     reader = listener.reader = PduReader(listener, Limits())
     for piece in pieces:
         reader.feed(memoryview(piece))
-    while reader.held:
-        reader.resume()
+    while reader.held or reader.tired:
+        if reader.held:
+            reader.resume()
+        else:
+            reader.go_on()
     assert not reader.inside_pdu
     return listener.story
 
@@ -93,6 +96,14 @@ def test_what_is_held_back_is_told_later_and_in_order(hold_after: int) -> None:
         cuts = sorted(dice.sample(range(1, len(STREAM)), 8))
         pieces = [STREAM[a:b] for a, b in zip([0, *cuts], [*cuts, len(STREAM)], strict=True)]
         assert told(pieces, hold_after=hold_after) == whole
+
+
+@pytest.mark.parametrize("hold_after", [0, 7])
+def test_a_reader_that_rests_tells_the_same(hold_after: int) -> None:
+    stream = STREAM + p_data(1, 0, b"ab") * 2000
+    whole = told([stream[at : at + 100] for at in range(0, len(stream), 100)])
+    assert told([stream], hold_after=hold_after) == whole
+    assert told([stream[:9000], stream[9000:]], hold_after=hold_after) == whole
 
 
 @pytest.mark.spec("DN-11")

@@ -265,3 +265,37 @@ async def test_forty_idle_associations_do_nothing(
     for peer in peers:
         await peer.say(p_data(1, 3, echo_command()))
         assert (await peer.hear_command()).field == dimse.C_ECHO_RQ | dimse.RESPONSE
+
+
+@pytest.mark.spec("DN-11")
+@pytest.mark.parametrize("unit", [p_data(3, 0, b""), p_data(3, 0, b"xy")], ids=["empty", "tiny"])
+async def test_a_flood_of_fragments_does_not_stop_the_loop_for_others(
+    serve: Serve, dial: Dial, provider: RecordingProvider, unit: bytes
+) -> None:
+    server = await serve()
+    bad, good = await dial(server), await dial(server)
+    await bad.associate()
+    await good.associate()
+    await bad.say(p_data(3, 3, store_command()))
+    count = 200_000
+
+    async def flood() -> None:
+        for _ in range(count // 1000):
+            await bad.say(unit * 1000)
+        await bad.say(p_data(3, 2, b"end!"))
+        assert (await bad.hear_command()).status == 0
+
+    flooding = asyncio.create_task(flood())
+    slowest = 0.0
+    served = 0
+    loop = asyncio.get_running_loop()
+    while not flooding.done():
+        began = loop.time()
+        await good.say(p_data(1, 3, echo_command()))
+        assert (await good.hear_command()).status == 0
+        slowest = max(slowest, loop.time() - began)
+        served += 1
+    print(f"{served} echoes beside {count} fragments, the slowest took {slowest * 1e3:.1f} ms")
+    await flooding
+    assert served > 20
+    assert len(provider.sinks[0].received) == count * (len(unit) - 12) + 4

@@ -185,7 +185,7 @@ class Association(Invoker):
             log.exception("association %r: its handler failed to close", self)
 
     def _count_bytes(self) -> None:
-        received = self._upper.received_bytes
+        received = self._upper.watch.received_bytes
         self._counters.add("dicom_received_bytes", received - self._counted_bytes)
         self._counted_bytes = received
 

@@ -16,6 +16,9 @@ from .pdu import INVALID_PARAMETER, UNRECOGNIZED_PDU, PduType
 _PDU_HEADER: Final = Struct(">BxI")
 _PDV_HEADER: Final = Struct(">IBB")
 _HEADER_LENGTH: Final = 6  # of both
+# Headers and pieces in one go: more than any sound peer puts into one read (64 PDUs of 4 KiB), and
+# about a millisecond, so that a flood of empty fragments does not stop the loop for the others.
+_STEPS: Final = 512
 _FIXED_LENGTH: Final = 4  # A-ASSOCIATE-RJ, A-RELEASE-RQ, A-RELEASE-RP, A-ABORT
 
 
@@ -55,6 +58,7 @@ class PduReader:
         "_pdu_left",
         "_skip_left",
         "_swallow",
+        "tired",
     )
 
     def __init__(self, listener: PduListener, limits: Limits) -> None:
@@ -71,6 +75,7 @@ class PduReader:
         self._held = False
         self._kept: memoryview | None = None
         self._swallow = False
+        self.tired = False  # it stopped for the sake of others; `go_on` soon
 
     @property
     def inside_pdu(self) -> bool:
@@ -89,9 +94,14 @@ class PduReader:
         self._held = True
 
     def resume(self) -> None:
-        """Go on with what was kept; raises as `feed` does."""
+        """End the hold and go on."""
         self._held = False
-        if self._kept is not None:
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Take what was kept, unless it is held; raises as `feed` does."""
+        self.tired = False
+        if self._kept is not None and not self._held:
             kept, self._kept = self._kept, None
             self._feed(kept, mine=True)
 
@@ -103,14 +113,21 @@ class PduReader:
 
     def feed(self, data: memoryview) -> None:
         """Take bytes that arrived; raises UnreadablePdu at what is no PDU."""
-        self._feed(data, mine=False)
+        if self._kept is not None:
+            self._kept = memoryview(bytes(self._kept) + data)
+        else:
+            self._feed(data, mine=False)
 
     def _feed(self, data: memoryview, *, mine: bool) -> None:
         at = 0
         end = len(data)
+        steps = 0
         while at < end and not self._swallow:
-            if self._held:
-                self._keep(data[at:], mine=mine)
+            steps += 1
+            self.tired = steps > _STEPS
+            if self._held or self.tired:
+                # `mine`: it is a view of what was kept before, which nobody overwrites.
+                self._kept = data[at:] if mine else memoryview(bytes(data[at:]))
                 return
             if self._fragment_left:
                 at = self._take_fragment(data, at, end)
@@ -124,13 +141,6 @@ class PduReader:
                 at += taken
             else:
                 at = self._take_pdu_header(data, at, end)
-
-    def _keep(self, rest: memoryview, *, mine: bool) -> None:
-        if self._kept is not None:
-            self._kept = memoryview(bytes(self._kept) + rest)
-        else:
-            # `mine`: it is a view of what was kept before, which nobody overwrites.
-            self._kept = rest if mine else memoryview(bytes(rest))
 
     def _header(self, data: memoryview, at: int, end: int) -> tuple[memoryview | None, int]:
         """Return the six bytes of a header when they are there, and where to go on."""

@@ -37,6 +37,7 @@ from .pdu import (
     encode_associate_rj,
 )
 from .service import CloseReason, PeerAddress, Rejection
+from .watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +127,7 @@ class UpperLayer(asyncio.BufferedProtocol):
         self.state = State.STA1
         self.requestor = requestor
         self.peer = PeerAddress("", 0)
-        self.received_bytes = 0
+        self.watch = Watch(limits)
         self.write_paused = False
         self._limits = limits
         self._buffer = receive_buffer
@@ -142,11 +143,6 @@ class UpperLayer(asyncio.BufferedProtocol):
         self._request_pdu = request_pdu
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0  # of ARTIM in Sta2 and Sta13, of the release in `_RELEASING`
-        self._heard_at = 0.0
-        self._window_at = 0.0  # the throughput window: when it began, with how many bytes
-        self._window_bytes = 0
-        self._unsent = 0  # bytes in the write buffer at the last tick
-        self._message_began_at = 0.0
         self._closed: asyncio.Event = asyncio.Event()
 
     # -- the transport ------------------------------------------------------------------------
@@ -160,7 +156,7 @@ class UpperLayer(asyncio.BufferedProtocol):
             self.peer = PeerAddress(str(address[0]), int(address[1]))
         self._tls = transport.get_extra_info("ssl_object") is not None
         self._tune(transport.get_extra_info("socket"))
-        self._heard_at = self._window_at = self._loop.time()
+        self.watch.restart(self._loop.time())
         if self.requestor:
             self.fire(Event.TRANSPORT_CONFIRMED)
         else:
@@ -184,10 +180,7 @@ class UpperLayer(asyncio.BufferedProtocol):
 
     @override
     def buffer_updated(self, nbytes: int) -> None:
-        self._heard_at = self._loop.time()
-        if not (self.user.inside_message or self._reader.inside_pdu):
-            self._message_began_at = self._heard_at
-        self.received_bytes += nbytes
+        self.watch.heard(self._loop.time(), nbytes, under_way=self._inside)
         if self._quick_ack is not None:
             # Senders have Nagle on: without this each image waits 40 ms for our delayed ACK.
             # The kernel falls back to delayed ACKs by itself, so it is said after each read.
@@ -199,6 +192,23 @@ class UpperLayer(asyncio.BufferedProtocol):
             self._reader.feed(self._buffer.view[:nbytes])
         except UnreadablePdu as error:
             self.unreadable(error)
+        if self._reader.tired:
+            self._rest()
+
+    def _rest(self) -> None:
+        """Let the others have their turn before the reader goes on."""
+        self.pause(self._rested)
+        self._loop.call_soon(self._rested)
+
+    def _rested(self) -> None:
+        try:
+            self._reader.go_on()
+        except UnreadablePdu as error:
+            self.unreadable(error)
+        if self._reader.tired:
+            self._loop.call_soon(self._rested)
+        else:
+            self.resume(self._rested)
 
     def unreadable(self, error: UnreadablePdu) -> None:
         """The peer sent what is no PDU or no message: Evt19. Nothing more is read."""
@@ -227,7 +237,7 @@ class UpperLayer(asyncio.BufferedProtocol):
     @override
     def pause_writing(self) -> None:
         self.write_paused = True
-        self._unsent = 0
+        self.watch.writing_stopped()
 
     @override
     def resume_writing(self) -> None:
@@ -328,8 +338,7 @@ class UpperLayer(asyncio.BufferedProtocol):
         self._paused.discard(why)
         if self._paused:
             return
-        self._heard_at = self._window_at = self._loop.time()
-        self._window_bytes = self.received_bytes
+        self.watch.restart(self._loop.time())
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
@@ -347,6 +356,8 @@ class UpperLayer(asyncio.BufferedProtocol):
             self._reader.resume()
         except UnreadablePdu as error:
             self.unreadable(error)
+        if self._reader.tired:
+            self._rest()
         if not self._reader.held:
             self.resume(self._reader)
 
@@ -519,51 +530,29 @@ class UpperLayer(asyncio.BufferedProtocol):
         elif self.state in _RELEASING:
             self.abort(CloseReason.TIMEOUT, "the release was not answered in time")
         elif self._transport is not None and self.state in MAY_SEND_DATA:
-            late = self._verdict(now)
+            late = self._verdict(now, self._transport)
             if late:
                 self.abort(CloseReason.TIMEOUT, late)
             else:
-                self._window_at, self._window_bytes = now, self.received_bytes
+                self.watch.new_window(now)
                 self._timer = self._loop.call_at(self._next_look(now), self._tick)
 
     def _next_look(self, now: float) -> float:
-        """Return when to look again: idle limits to the point, messages within twice theirs."""
-        limits = self._limits
-        if self._paused or self.user.busy or self.user.inside_message or self.write_paused:
-            return now + limits.message_idle_s
-        due = self._heard_at + limits.association_idle_s
-        return min(max(due, now + 0.001), now + limits.message_idle_s)
+        occupied = bool(self._paused) or self.user.busy or self._inside or self.write_paused
+        return self.watch.next_look(now, occupied=occupied)
 
-    def _verdict(self, now: float) -> str:
+    def _verdict(self, now: float, transport: asyncio.Transport) -> str:
         """Return why the peer is too late, in words; empty when it is not."""
-        limits = self._limits
         if self.write_paused:
-            unsent = self._transport.get_write_buffer_size() if self._transport else 0
-            stuck = self._unsent and unsent >= self._unsent
-            self._unsent = unsent
-            return "it does not read what we send" if stuck else ""
+            return self.watch.unread(transport.get_write_buffer_size())
         if self._paused:
             return ""
-        silent = now - self._heard_at
-        if self._reader.inside_pdu or self.user.inside_message:
-            if silent >= limits.message_idle_s:
-                return f"silent for {silent:.0f} s in the middle of a message"
-            return self._too_slow(now)
-        if not self.user.busy and silent >= limits.association_idle_s:
-            return f"idle for {silent:.0f} s"
-        return ""
+        return self.watch.too_late(now, inside=self._inside, busy=self.user.busy)
 
-    def _too_slow(self, now: float) -> str:
-        """Judge the throughput since the last tick, if a message ran all the while."""
-        span = now - self._window_at
-        # The loop may call a moment early, hence not quite the whole of the time.
-        whole = span >= 0.9 * self._limits.message_idle_s
-        if not whole or self._message_began_at > self._window_at:
-            return ""
-        count = self.received_bytes - self._window_bytes
-        if count < self._limits.min_bytes_per_s * span:
-            return f"{count} bytes in {span:.0f} s are too slow"
-        return ""
+    @property
+    def _inside(self) -> bool:
+        """Tell whether the peer has begun a PDU or a message and not ended it."""
+        return self.user.inside_message or self._reader.inside_pdu
 
 
 def _abort_reason(event: Event, argument: Any) -> int:
