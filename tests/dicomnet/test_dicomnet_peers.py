@@ -26,7 +26,7 @@ from pydicom.filewriter import write_dataset
 
 from scrigno.dicomnet import commandset, dimse
 from scrigno.dicomnet.client import connect
-from scrigno.dicomnet.errors import AssociationRejected
+from scrigno.dicomnet.errors import AssociationRejected, ConnectFailed
 from scrigno.dicomnet.service import CloseReason, Operation, Rejection, Response, UserIdentity
 
 
@@ -388,6 +388,30 @@ async def test_both_roles_speak_tls(
         *("echoscu", "+tla", "+cf", str(certificate), "127.0.0.1", str(server.port))
     )
     assert tool.code == 0, tool.output
+
+
+@pytest.mark.spec("DN-10")
+async def test_a_peer_without_tls_is_turned_away_and_leaves_nothing(
+    serve: Serve, provider: RecordingProvider, tmp_path: Path
+) -> None:
+    certificate, key = self_signed(tmp_path)
+    acceptor = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    acceptor.load_cert_chain(certificate, key)
+    server = await serve(tls=acceptor)
+    tool = await run_tool("echoscu", "127.0.0.1", str(server.port))
+    assert tool.code != 0
+    assert not provider.requests
+    assert not server.connections
+    with pytest.raises(ConnectFailed, match="certificate"):
+        await connect(
+            host="127.0.0.1",
+            port=server.port,
+            called_ae="SCRIGNO",
+            calling_ae="TLSPEER",
+            contexts=[(VERIFICATION, [IMPLICIT])],
+            tls=ssl.create_default_context(),
+        )
+    assert not server.connections
 
 
 def self_signed(folder: Path) -> tuple[Path, Path]:

@@ -24,6 +24,8 @@ _Counted = TypeVar("_Counted")
 
 _BACKLOG: Final = 512
 _TLS_SHUTDOWN_S: Final = 2
+# asyncio keeps 256 KiB for each TLS connection, idle or not.
+_TLS_CONNECTIONS_PER_ASSOCIATION: Final = 4
 # What a peer gets to close its end after our A-ABORT at shutdown.
 _LAST_WORD_S: Final = 0.5
 
@@ -48,6 +50,10 @@ class DicomServer:
         self._counters = counters
         self._limits = limits
         self._tls = tls
+        self._max_connections = limits.max_connections
+        if tls is not None:
+            most = _TLS_CONNECTIONS_PER_ASSOCIATION * limits.max_associations
+            self._max_connections = min(most, limits.max_connections)
         self._clock = clock or SystemClock()
         self._server: asyncio.Server | None = None
         self._closing = False
@@ -158,25 +164,26 @@ class DicomServer:
             limits=self._limits,
             receive_buffer=self._buffer,
             requestor=False,
+            made=lambda upper: self._made(upper, acceptor),
             gone=self._gone,
         )
         acceptor.upper = upper
+        return upper
+
+    def _made(self, upper: UpperLayer, acceptor: Acceptor) -> None:
+        """Count a connection, over TLS only now that the handshake is done."""
         self._connections[upper] = acceptor
         self._make_room()
-        return upper
 
     def _make_room(self) -> None:
         """Over the limit, drop the oldest connection that has not asked for an association."""
-        if len(self._connections) <= self._limits.max_connections:
+        if len(self._connections) <= self._max_connections:
             return
         self._counters.add("dicom_connections_dropped")
         for upper in self._connections:
             if upper.state is State.STA2:
                 upper.abort(CloseReason.ABORTED_BY_US, "too many connections")
                 return
-        # All are associations, which have their own limit: this one is dropped as it opens.
-        newest = next(reversed(self._connections))
-        asyncio.get_running_loop().call_soon(newest.drop)
 
     def _gone(self, upper: UpperLayer) -> None:
         self._connections.pop(upper, None)

@@ -121,6 +121,7 @@ class UpperLayer(asyncio.BufferedProtocol):
         receive_buffer: ReceiveBuffer,
         requestor: bool,
         request_pdu: bytes = b"",
+        made: Callable[["UpperLayer"], None] | None = None,
         gone: Callable[["UpperLayer"], None] | None = None,
     ) -> None:
         self.user = user
@@ -132,6 +133,7 @@ class UpperLayer(asyncio.BufferedProtocol):
         self._limits = limits
         self._buffer = receive_buffer
         self._reader = PduReader(self, limits)
+        self._made = made
         self._gone = gone
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
@@ -161,6 +163,8 @@ class UpperLayer(asyncio.BufferedProtocol):
             self.fire(Event.TRANSPORT_CONFIRMED)
         else:
             self.fire(Event.TRANSPORT_INDICATED)
+        if self._made is not None:
+            self._made(self)
 
     def _tune(self, sock: Any) -> None:
         if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
