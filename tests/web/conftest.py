@@ -2,7 +2,6 @@
 """The whole box in this process, on ports of its own, and a client that speaks to its pages."""
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,16 +12,13 @@ import pytest
 import pytest_asyncio
 from blockbuster import BlockBuster
 
+from made_objects import write_series
+from running_box import free_port
 from scrigno.app.logs import Logs
 from scrigno.app.parts import Parts, start
 from scrigno.app.starter import Starter
 from scrigno.settings.boot import parse_config
 from scrigno.settings.schema import LogConfig, LogLevel
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
-
-from made_objects import write_series
-from running_box import free_port
 
 CONFIG = """
 state_dir: {root}/state

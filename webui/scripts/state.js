@@ -11,6 +11,7 @@ let session = null;
 let status = null;
 let reachable = true;
 let timer = 0;
+let picked = ""; // a language picked before log-in: it goes with the account that logs in
 
 export const currentSession = () => session;
 export const currentStatus = () => status;
@@ -26,6 +27,11 @@ export function onStatus(listener) {
 /** Ask the box who we are, and take the language that belongs to that. */
 export async function refreshSession() {
   session = await api.session();
+  if (session.user && picked) {
+    await api.setLanguage(picked);
+    session.user.language = picked;
+    picked = "";
+  }
   const wanted = session.user?.language || deviceLanguage(session.language);
   if (wanted !== currentLanguage() || !document.documentElement.dataset.ready) await useLanguage(wanted);
   document.documentElement.dataset.ready = "yes";
@@ -39,6 +45,8 @@ export async function pickLanguage(name) {
   if (session?.user) {
     await api.setLanguage(name);
     session.user.language = name;
+  } else {
+    picked = name;
   }
 }
 
