@@ -40,7 +40,7 @@ class PeerRegistered(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssociationRefused(Event):
-    """A node asked for an association and was turned away; `code` is stable, `reason` for people."""
+    """A node asked for an association and was turned away; `code` is stable."""
 
     provider: str
     calling_ae: str
