@@ -123,6 +123,13 @@ def test_korean_text_that_forgets_its_escape_sequence_is_still_korean() -> None:
     assert decoder_for(b"\\ISO 2022 IR 149").decode("길동".encode("euc_kr")) == ("길동", "")
 
 
+def test_delimiters_bring_the_first_set_back() -> None:
+    # PS3.5 section 6.1.2.5.3
+    decoder = decoder_for(b"ISO 2022 IR 100\\ISO 2022 IR 126")
+    assert decoder.decode(b"\x1b-F\xc1\xc2^\xe9", name=True) == ("ΑΒ^é", "")
+    assert decoder.decode(b"\x1b-F\xc1\xc2^\xc3\\\xe9") == ("ΑΒ^Γ\\é", "")
+
+
 def test_an_unknown_term_is_a_problem_and_no_failure() -> None:
     decoder = decoder_for(b"ISO_IR 999")
     assert "does not know" in decoder.problem

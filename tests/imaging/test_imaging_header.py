@@ -168,6 +168,16 @@ def test_a_wrong_transfer_syntax_label_is_found_out(written: str, labelled: str)
     assert caught.value.likely_transfer_syntax == written
 
 
+def test_a_length_that_reaches_past_the_whole_object_is_known_from_its_head() -> None:
+    content = encode(ct(PatientComments="x" * 200))
+    at = content.index(b"\x10\0\x10\0PN")
+    liar = content[:at] + b"\x10\0\x10\0UT\0\0\xff\xff\xff\x7f" + content[at + 12 :]
+    with pytest.raises(HeaderUnreadable, match="past the end"):
+        read(liar[: at + 40], size=len(liar))
+    with pytest.raises(HeaderIncomplete):
+        read(liar[: at + 40])
+
+
 def test_a_deflated_object_that_is_none_or_is_a_bomb_is_refused() -> None:
     with pytest.raises(HeaderUnreadable, match="inflated"):
         read(encode(ct()), DEFLATED_LE)
@@ -205,7 +215,8 @@ def test_a_million_empty_elements_do_not_hold_the_loop() -> None:
 
 def test_a_private_sequence_in_un_holds_implicit_items() -> None:
     # PS3.5 section 6.2.2 note 4: a UN of undefined length is implicit little endian inside
-    inside = b"\x09\0\x02\x10\x02\0\0\0ab"
+    # a length whose bytes spell LO: read as explicit, the value would be of no length
+    inside = b"\x09\0\x02\x10LO\0\0" + b"a" * int.from_bytes(b"LO\0\0", "little")
     un = (
         b"\x09\0\x01\x10UN\0\0\xff\xff\xff\xff"
         + b"\xfe\xff\0\xe0\xff\xff\xff\xff" + inside

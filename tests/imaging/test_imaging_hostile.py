@@ -28,19 +28,19 @@ def scan(content: bytes) -> float:
     longest = 0.0
     for syntax in SYNTAXES:
         for size in (None, len(content), len(content) + 7):
-            start = time.perf_counter()
+            start = time.thread_time()
             try:
                 attributes = read(content, syntax, size=size)
             except (HeaderIncomplete, HeaderUnreadable):
                 pass
             else:
                 assert str(attributes.problems).encode("utf-8") is not None
-            longest = max(longest, time.perf_counter() - start)
+            longest = max(longest, time.thread_time() - start)
     for function in (split, read_directory):
-        start = time.perf_counter()
+        start = time.thread_time()
         with contextlib.suppress(NotDicom):
             function(content)
-        longest = max(longest, time.perf_counter() - start)
+        longest = max(longest, time.thread_time() - start)
     return longest
 
 

@@ -241,7 +241,6 @@ BESIDE_DCMTK = {
     "cornerstone/TestPattern_Palette.dcm": 1,
     "media-dicomdir/98892003/MR700/4648": 1,
     "dcm4che/NM-MONO2-16-13x-heart": 1,
-    "nema-wg04/JPLY/MG1_JPLY": 1,
     "synthetic/px-panoramic.dcm": 1,
     "pydicom/test_files/rtdose.dcm": 1,
     "pydicom/test_files/SC_rgb_rle.dcm": 0,

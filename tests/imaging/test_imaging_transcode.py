@@ -119,7 +119,7 @@ def test_values_that_a_library_would_refuse_pass_untouched() -> None:
 def test_a_text_too_long_for_its_explicit_length_becomes_un() -> None:
     dataset = ct()
     data = encode(dataset, IMPLICIT_LE) + b"\x40\0\0\xa1\xf0\xff\x01\0" + b"y" * 0x1FFF0
-    data = data.replace(b"\x40\0\0\xa1", b"\x40\0\x50\xa1")  # (0040,A150), LO of any length
+    data = data.replace(b"\x40\0\0\xa1", b"\x20\0\0\x40")  # (0020,4000), LT
     uids = {"sop_class_uid": dataset.SOPClassUID, "sop_instance_uid": "1.2.3.4"}
     made = transcoded(file_prefix(**uids, transfer_syntax_uid=IMPLICIT_LE) + data, EXPLICIT_LE)
     assert made.endswith(b"UN\0\0\xf0\xff\x01\0" + b"y" * 0x1FFF0)
@@ -169,6 +169,7 @@ def test_colour_by_plane_becomes_colour_by_pixel() -> None:
     assert (made.PhotometricInterpretation, made.PlanarConfiguration) == ("RGB", 0)
     assert np.array_equal(made.pixel_array, colours)
     assert made["PixelData"].VR == "OB"
+    assert len(made.PixelData) == colours.size + 1
 
 
 def test_a_lossy_syntax_leaves_its_mark_and_becomes_rgb() -> None:
@@ -179,6 +180,17 @@ def test_a_lossy_syntax_leaves_its_mark_and_becomes_rgb() -> None:
     assert made.LossyImageCompression == "01"
     assert made.SOPInstanceUID == original.SOPInstanceUID
     assert np.array_equal(made.pixel_array, pixel_array(io.BytesIO(content)))
+
+
+def test_a_lossy_syntax_that_forgot_to_say_so_is_marked() -> None:
+    dataset = pydicom.dcmread(TEST_FILES / "SC_rgb_jpeg_dcmtk.dcm")
+    del dataset.LossyImageCompression
+    out = io.BytesIO()
+    dataset.save_as(out)
+    made = pydicom.dcmread(io.BytesIO(transcoded(out.getvalue(), IMPLICIT_LE)))
+    assert made.LossyImageCompression == "01"
+    tags = [element.tag for element in made]
+    assert tags == sorted(tags)
 
 
 def test_an_offset_table_goes_with_the_compression() -> None:
@@ -225,9 +237,9 @@ PEERS = {
     "cornerstone/RLELosslessTransferSyntax_1.2.840.10008.1.2.5.dcm": ("dcmdrle", 0),
     "cornerstone/JPEG2000LosslessOnlyTransferSyntax_1.2.840.10008.1.2.4.90.dcm": ("gdcmconv", 0),
     "cornerstone/JPEG2000TransferSyntax_1.2.840.10008.1.2.4.91.dcm": ("gdcmconv", 1),
-    "pydicom/test_files/SC_rgb_dcmtk_ebcynp_dcmd.dcm": ("dcmconv", 0),
+    "pydicom/test_files/SC_rgb_dcmtk__eb_cy_s2.dcm": ("dcmdjpeg", 4),
     "pydicom/test_files/SC_rgb_jpeg_dcmtk.dcm": ("dcmdjpeg", 3),
-    "pydicom/test_files/emri_small_jpeg_ls_lossless.dcm": ("dcmdjpls", 0),
+    "pydicom-data/emri_small_jpeg_ls_lossless.dcm": ("dcmdjpls", 0),
     "dcm4che/YBR_FULL-RLE.dcm": ("dcmdrle", 0),
 }
 

@@ -179,12 +179,13 @@ def skip_undefined(
 def items_of(
     data: bytes, element: Element, encoding: Encoding, budget: Budget
 ) -> Iterator[tuple[int, int]]:
-    """Yield start and end of each item's elements; after the last one nothing is checked."""
+    """Yield start and end of each item's elements; after the last one nothing is checked.
+
+    Of a sequence that is cut short everything that is there is given before `Cut` is raised.
+    """
     position = element.start
     end = len(data) if element.length == UNDEFINED else position + element.length
-    if end > len(data):
-        raise Cut(end)
-    while position < end:
+    while position < min(end, len(data)):
         budget.take()
         item = element_at(data, position, encoding)
         if item.tag == SEQUENCE_END:
@@ -196,10 +197,10 @@ def items_of(
             position = skip_undefined(data, start, encoding, budget, depth=2, item=True)
             yield start, position - 8
         else:
-            position = start + item.length
-            if position > len(data):  # past the sequence's end alone is forgiven
-                raise Cut(position)
-            yield start, position
+            position = start + item.length  # past the sequence's end alone is forgiven
+            yield start, min(position, len(data))
+    if max(position, end) > len(data):
+        raise Cut(max(position, end))
 
 
 def after(data: bytes, element: Element, encoding: Encoding, budget: Budget, *, depth: int) -> int:

@@ -82,8 +82,9 @@ _WORDS: Final = {
 class _Scan:
     """What a pass over the elements left behind."""
 
-    values: list[tuple[Wanted, bytes]] = field(default_factory=list)
-    requests: list[tuple[Element, Encoding]] = field(default_factory=list)
+    values: dict[int, tuple[Wanted, bytes]] = field(default_factory=dict)
+    requests: Element | None = None
+    encoding: Encoding = EXPLICIT
     last_tag: int = -1
     stopped: bool = False  # at a tag behind the wanted ones
     problems: list[str] = field(default_factory=list)
@@ -134,7 +135,7 @@ class _Labels:
 def _scan_checked(data: bytes, encoding: Encoding, *, size: int | None, whole: bool) -> _Scan:
     """Scan, turning what stops the scan into a problem or into the right exception."""
     _refuse_wrong_label(data, encoding)
-    scan = _Scan()
+    scan = _Scan(encoding=encoding)
     try:
         _scan(data, encoding, scan)
     except Cut as cut:
@@ -174,7 +175,7 @@ def _scan_deflated(deflated: bytes, size: int | None) -> tuple[bytes, _Scan]:
     """Inflate as much as the header needs, within limits, and scan it (PS3.5 annex A.5)."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     limit = min(MAX_INFLATED_BYTES, max(1 << 20, MAX_INFLATE_RATIO * len(deflated)))
-    step = 256 << 10
+    step = 32 << 10  # holds most headers
     data = b""
     source = deflated
     while True:
@@ -206,7 +207,7 @@ def _scan(data: bytes, encoding: Encoding, scan: _Scan) -> None:  # noqa: C901 -
     """
     explicit = encoding.explicit
     unpack = (_LITTLE if encoding.little else _BIG).unpack_from
-    short_vrs, wanted_tags, keep = SHORT_VRS, WANTED, scan.values.append
+    short_vrs, wanted_tags, values = SHORT_VRS, WANTED, scan.values
     size = len(data)
     position, left = 0, MAX_ELEMENTS
     while position < size:
@@ -237,9 +238,9 @@ def _scan(data: bytes, encoding: Encoding, scan: _Scan) -> None:  # noqa: C901 -
                 raise Cut(position)
         wanted = wanted_tags.get(tag)
         if wanted is not None:
-            keep((wanted, data[start:position] if length != UNDEFINED else b""))
+            values[tag] = (wanted, data[start:position] if length != UNDEFINED else b"")
         elif tag == REQUEST_ATTRIBUTES:
-            scan.requests.append((Element(tag, vr, start, length), encoding))
+            scan.requests = Element(tag, vr, start, length)
         if tag <= scan.last_tag:
             scan.note("tags are not in ascending order or occur twice")
         elif group != DELIMITERS:
@@ -250,10 +251,8 @@ def _attributes(
     data: bytes, scan: _Scan, labels: _Labels, default_character_set: str
 ) -> IndexAttributes:
     """Decode what the scan collected."""
-    character_set = b""
-    for wanted, raw in scan.values:
-        if wanted.tag == SPECIFIC_CHARACTER_SET:
-            character_set = raw[:512]
+    named = scan.values.get(SPECIFIC_CHARACTER_SET)
+    character_set = named[1][:512] if named else b""
     decoder = decoder_for(character_set, default_character_set)
     if decoder.problem:
         scan.note(decoder.problem)
@@ -269,8 +268,8 @@ def _attributes(
     if not instance.get("sop_instance_uid"):
         instance["sop_instance_uid"] = labels.sop_instance_uid
         scan.note("the object names no SOP Instance UID")
-    if scan.requests:
-        series["request_attributes"] = _requests(data, scan, decoder)
+    if scan.requests is not None:
+        series["request_attributes"] = _requests(data, scan, scan.requests, decoder)
     return IndexAttributes(
         patient=PatientAttributes(**patient),
         study=StudyAttributes(**study),
@@ -285,7 +284,7 @@ def _decoded(scan: _Scan, decoder: TextDecoder, *, big: bool) -> list[dict[str, 
     """Return the fields of each room, in the order of `Room`."""
     rooms: list[dict[str, Any]] = [{}, {}, {}, {}, {}]
     name_kind = Kind.NAME
-    for wanted, raw in scan.values:
+    for wanted, raw in scan.values.values():
         _, room, name, kind, _, private, plain = wanted
         if plain and raw.isascii() and 92 not in raw and 27 not in raw and len(raw) < 128:
             # the short way: no delimiter, no escape sequence, padding only at the ends
@@ -368,11 +367,12 @@ def _count(raw: bytes, wanted: Wanted, scan: _Scan) -> int | None:
     return None
 
 
-def _requests(data: bytes, scan: _Scan, decoder: TextDecoder) -> tuple[dict[str, str], ...]:
+def _requests(
+    data: bytes, scan: _Scan, sequence: Element, decoder: TextDecoder
+) -> tuple[dict[str, str], ...]:
     """Return the items of the Request Attributes Sequence as far as they can be read."""
     requests: list[dict[str, str]] = []
-    sequence, encoding = scan.requests[-1]
-    encoding = inner(sequence, encoding)
+    encoding = inner(sequence, scan.encoding)
     budget = Budget(2_000)
     try:
         for start, end in items_of(data, sequence, encoding, budget):
