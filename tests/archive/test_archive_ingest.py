@@ -24,6 +24,7 @@ from scrigno.archive.errors import (
     UidMismatch,
 )
 from scrigno.archive.ingest import StoreOutcome
+from scrigno.catalogue import records
 from scrigno.core.events import InstanceHeld, InstanceStored
 from scrigno.db.errors import DatabaseFull
 
@@ -531,6 +532,38 @@ async def test_new_studies_at_once_fill_the_limit_exactly(box: Box) -> None:
     assert (await box.catalogue.totals()).studies == 3
     assert len(box.on("data")) == 3
     assert await box.staged() == 3
+
+
+@pytest.mark.spec("AD-8")
+async def test_a_limit_that_only_the_index_sees_refuses_and_deletes_nothing(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(*_: object) -> None:
+        raise records.CapacityReached(limit=3)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(box.catalogue, "add", fails)
+        with pytest.raises(CapacityReached, match="3 studies"):
+            await box.store(made())
+    assert list(box.on("data")) == [made().key]
+    assert box.recovery.pending == 1
+    await box.recovery.replay()
+    assert box.recovery.pending == 0
+
+
+async def test_waiting_for_its_turn_can_be_given_up(box: Box) -> None:
+    async with box.taking.turn("1.2.3"):
+        waiting = [asyncio.create_task(_turn(box)) for _ in range(3)]
+        await asyncio.sleep(0)
+        waiting[0].cancel()
+        await asyncio.sleep(0)
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert [task.cancelled() for task in waiting] == [True, False, False]
+
+
+async def _turn(box: Box) -> None:
+    async with box.taking.turn("1.2.3"):
+        await asyncio.sleep(0)
 
 
 async def test_without_any_volume_the_answer_is_no_durable_storage(tmp_path: Path) -> None:

@@ -35,10 +35,6 @@ class StudyLimit:
             if limit is not None and study_uid not in self._known:
                 await self._refuse_over(limit, study_uid)
             yield
-        except records.CapacityReached as error:
-            # Another writer of the index was faster. The file stays where it is: it may have
-            # stood there before, and nothing that may have been acknowledged is deleted.
-            raise CapacityReached(error.reason, next_step=error.next_step) from error
         finally:
             self._arriving[study_uid] -= 1
             if not self._arriving[study_uid]:

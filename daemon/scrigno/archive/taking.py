@@ -30,7 +30,7 @@ from scrigno.volumes.volume import Volumes
 
 from .appraisal import CONFLICT, UNREADABLE, Admit, Aside, appraise, unreadable
 from .arrivals import Arrival, inbox_key, sidecar_key, to_note, to_sidecar
-from .errors import IndexUnavailable
+from .errors import CapacityReached, IndexUnavailable
 from .failpoints import hit
 from .limits import StudyLimit
 from .receipts import IngestRules, Receipt, StoreOutcome
@@ -146,14 +146,22 @@ class Taking:
         """Do what `take` does for a caller that holds the turn of the SOP Instance UID."""
         if isinstance(judgement, Aside):
             return await self._keep_aside(sealed, arrival, judgement, place)
+        if self._rules().max_studies is None:
+            return await self._archive(sealed, arrival, judgement, place)
         async with self._limits.room_for(judgement.attributes.study.study_instance_uid):
-            try:
-                placed = await place(sealed, judgement.key, to_note(arrival, sealed.digest, None))
-            except KeyConflict:
-                return await self._keep_conflict(sealed, arrival, judgement, place)
-            hit("placed")
-            self.degraded = placed.degraded
-            return await self._record(sealed, arrival, judgement, placed, place)
+            return await self._archive(sealed, arrival, judgement, place)
+
+    async def _archive(
+        self, sealed: Sealed, arrival: Arrival, admit: Admit, place: Place
+    ) -> Receipt:
+        """Make durable what belongs into the archive, then record it."""
+        try:
+            placed = await place(sealed, admit.key, to_note(arrival, sealed.digest, None))
+        except KeyConflict:
+            return await self._keep_conflict(sealed, arrival, admit, place)
+        hit("placed")
+        self.degraded = placed.degraded
+        return await self._record(sealed, arrival, admit, placed, place)
 
     async def _record(
         self, sealed: Sealed, arrival: Arrival, admit: Admit, placed: Placed, place: Place
@@ -176,6 +184,13 @@ class Taking:
         except DatabaseError as error:
             note = to_note(arrival, sealed.digest, None)
             raise self._not_indexed(placed, note, error) from error
+        except records.CapacityReached as error:
+            # Only when another writer of the index was faster than `StudyLimit`. The files stay
+            # where they are: they may have stood there before, and nothing that may have been
+            # acknowledged is deleted. Recovery tries again for as long as the limit stands.
+            if placed.staged_as:
+                self.on_pending(placed.staged_as, to_note(arrival, sealed.digest, None))
+            raise CapacityReached(error.reason, next_step=error.next_step) from error
         hit("recorded")
         if result.outcome is records.AddOutcome.DIFFERENT:
             return await self._move_aside(sealed, arrival, admit, placed, place)
@@ -346,7 +361,7 @@ class Taking:
     async def turn(self, uid: str) -> AsyncIterator[None]:
         """Wait until no other object of this UID is being taken in."""
         while (busy := self._turns.get(uid)) is not None:
-            await busy
+            await asyncio.shield(busy)  # a waiter that is cancelled must not end the turn
         mine = self._turns[uid] = asyncio.get_running_loop().create_future()
         try:
             yield
