@@ -37,6 +37,7 @@ async def test_movescu_gets_at_each_level_what_was_stored(
     await stored_series(box, tmp_path / "other", images=1, patient=1)
     for keys, model, expected in (
         (("QueryRetrieveLevel=PATIENT", "PatientID=IT-001"), "-P", 3),
+        (("QueryRetrieveLevel=PATIENT", "PatientID=IT-*"), "-P", 0),
         (("QueryRetrieveLevel=STUDY", f"StudyInstanceUID={study}"), "-S", 3),
         (("QueryRetrieveLevel=STUDY", "PatientID=IT-001", f"StudyInstanceUID={study}"), "-O", 3),
         (("QueryRetrieveLevel=STUDY", "PatientID=KR-3", f"StudyInstanceUID={study}"), "-P", 0),

@@ -63,13 +63,8 @@ async def _places(catalogue: Catalogue, selection: Selection) -> dict[str, Colle
     patients, studies = selection.of(Level.PATIENT), selection.of(Level.STUDY)
     series, images = selection.of(Level.SERIES), selection.of(Level.IMAGE)
     if patients:
-        # The ID must be that very text: the catalogue's own matching is more forgiving.
         rows = await _find(catalogue, Level.STUDY, {Level.PATIENT: patients, Level.STUDY: studies})
-        studies = tuple(
-            str(row.values["StudyInstanceUID"])
-            for row in rows
-            if str(row.values.get("PatientID", "")) in patients
-        )
+        studies = tuple(str(row.values["StudyInstanceUID"]) for row in rows)
     elif not studies and series:
         rows = await _find(catalogue, Level.SERIES, {Level.SERIES: series})
         studies = tuple(dict.fromkeys(str(row.values["StudyInstanceUID"]) for row in rows))
