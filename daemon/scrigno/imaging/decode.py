@@ -208,17 +208,17 @@ class PixelSource:
         frame = bits[skip : skip + pixels].reshape(shape)
         return Frame(frame, str(self.attributes.PhotometricInterpretation), "")
 
-    def iterate(self, *, raw: bool) -> Iterator[Frame]:
-        """Decode every frame in turn, in one pass over the pixel data."""
+    def iterate(self, *, raw: bool, start: int = 0) -> Iterator[Frame]:
+        """Decode the frames from `start` on in turn, in one pass over the pixel data."""
         if not self.encapsulated:
-            for index in range(self.frames):
+            for index in range(start, self.frames):
                 yield self.frame(index, raw=raw)
             return
         self.stream.seek(self.value_at)
         encoded = generate_frames(
             self.stream, number_of_frames=self.frames, extended_offsets=self._extended()
         )
-        for _ in range(self.frames):
+        for index in range(self.frames):
             try:
                 frame = bytes(next(encoded))
                 position = self.stream.tell()
@@ -226,8 +226,9 @@ class PixelSource:
                 raise DecodeFailed("The object holds fewer frames than it says.") from None
             except (ValueError, IndexError, OSError) as error:
                 raise DecodeFailed(f"The frames cannot be told apart: {error}") from None
-            yield self._decode(frame, raw=raw)
-            self.stream.seek(position)  # whoever takes the frames may read elsewhere
+            if index >= start:
+                yield self._decode(frame, raw=raw)
+                self.stream.seek(position)  # whoever takes the frames may read elsewhere
 
     def _decode(self, encoded: bytes, *, raw: bool) -> Frame:
         """Decode one encapsulated frame."""

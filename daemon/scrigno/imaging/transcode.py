@@ -8,7 +8,8 @@ Worker process only.
 """
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any, BinaryIO, Final
 
 import numpy as np
@@ -130,7 +131,7 @@ def _write_pixels(
     if padded > MAX_PIXEL_BYTES:
         raise UnsupportedSyntax("Decompressed, the object would be larger than 4 GiB.")
     recoder.header(PIXEL_DATA, b"OB" if allocated <= 8 else b"OW", padded)
-    frames = _same_shape(source.iterate(raw=raw), first)
+    frames = _same_shape(chain([first], source.iterate(raw=raw, start=1)), first)
     written = 0
     for content in _bits(frames) if allocated == 1 else _words(frames, allocated, recoder, source):
         written += len(content)
@@ -140,7 +141,7 @@ def _write_pixels(
     recoder.write(b"\0" * (padded - written))
 
 
-def _same_shape(frames: Iterator[Frame], first: Frame) -> Iterator[Frame]:
+def _same_shape(frames: Iterable[Frame], first: Frame) -> Iterator[Frame]:
     for frame in frames:
         if frame.array.shape != first.array.shape or frame.photometric != first.photometric:
             raise DecodeFailed("The frames of the object are not alike.")
