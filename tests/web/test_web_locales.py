@@ -13,6 +13,7 @@ from scrigno.volumes.states import Role, VolumeState
 
 WEBUI = Path(__file__).resolve().parents[2] / "webui"
 # CLDR plural categories that matter below a million
+READINESS_ONLY = {"no-volume-writable", "no-volume-readable", "staging-full"}
 PLURALS = {"en": {"one", "other"}, "it": {"one", "other"}, "fr": {"one", "other"}}
 
 
@@ -75,5 +76,9 @@ def test_words_that_the_box_chooses_are_all_there():
     wanted += [f"volume.role.{role}" for role in Role]
     wanted += [f"peer.{state}" for state in PeerState]
     wanted += [f"unregistered.{policy}" for policy in Unregistered]
+    source = Path(conditions.__file__).read_text()
+    codes = set(re.findall(r'"([a-z]+(?:-[a-z]+)+)"', source))
+    wanted += [f"condition.{code}" for code in codes - READINESS_ONLY]
+    wanted += [f"{key}.next" for key in wanted if key.startswith("condition.")]
     assert not [key for key in wanted if key not in english]
     assert set(conditions.Level) == {"info", "notice", "warning", "critical"}

@@ -6,6 +6,8 @@ import socket
 
 import pytest
 
+from made_objects import write_series
+
 
 @pytest.mark.spec("AD-6")
 async def test_settings_are_changed_by_a_merge_patch_with_history_and_revert(anna):
@@ -145,3 +147,23 @@ async def test_the_status_says_where_to_send_images_and_what_is_there(box, anna)
     assert [each["name"] for each in volumes] == ["data", "backup1"]
     assert (await anna.json("GET", "/inbox"))["items"] == []
     await anna.ask("POST", "/inbox/99/accept", status=404)
+
+
+@pytest.mark.spec("DN-3")
+async def test_the_approval_of_a_node_lets_its_held_images_in(box, anna, tmp_path):
+    images = await asyncio.to_thread(write_series, tmp_path / "new", images=2)
+    port = (await anna.json("GET", "/status"))["providers"][0]["port"]
+    sender = await asyncio.create_subprocess_exec(
+        "/usr/bin/storescu", "-aet", "NEWCT", "-aec", "SCRIGNO", "127.0.0.1", str(port),
+        *map(str, images.values()),
+    )  # fmt: skip
+    assert await sender.wait() == 0
+    assert (await anna.json("GET", "/studies"))["total"] == 0
+    inbox = await anna.json("GET", "/inbox")
+    assert [each["calling_ae"] for each in inbox["items"]] == ["NEWCT", "NEWCT"]
+    (peer,) = (await anna.json("GET", "/peers"))["peers"]
+    assert (peer["name"], peer["state"], peer["host"]) == ("NEWCT", "pending", "127.0.0.1")
+    answer = await anna.json("POST", "/peers/NEWCT/approve")
+    assert answer["released"] == {"accepted": 2, "kept": 0}
+    assert (await anna.json("GET", "/studies"))["total"] == 1
+    assert (await anna.json("GET", "/inbox"))["items"] == []

@@ -7,6 +7,7 @@ from typing import Any, Final, TypeVar
 
 from aiohttp import web
 
+from scrigno.settings.kinds import is_address
 from scrigno.settings.peers import UnknownPeerError
 from scrigno.settings.schema import Peer, Provider, Settings
 from scrigno.settings.shapes import PEER, PROVIDER
@@ -127,9 +128,12 @@ async def remove_peer(request: web.Request, rooms: Rooms) -> Any:
 
 
 async def approve_peer(request: web.Request, rooms: Rooms) -> Any:
-    """Let a pending node in."""
+    """Let a pending node in, and its images that were held until now into the archive."""
     approve = rooms.peers.approve
-    return _peer(await approve(request.match_info["name"], author=author_of(request)), rooms)
+    peer = await approve(request.match_info["name"], author=author_of(request))
+    address = peer.host if is_address(peer.host) else None
+    released = await rooms.inbox.accept_from(peer.ae_title, address)
+    return {**_peer(peer, rooms), "released": released}
 
 
 async def block_peer(request: web.Request, rooms: Rooms) -> Any:
@@ -202,7 +206,8 @@ ROUTES: Final = (
     ),
     Route(
         method="POST", path="/peers/{name}/approve", work=approve_peer, allowed=_ADMIN,
-        about="Let a pending node in", errors=("unknown-peer",),
+        about="Let a pending node in, and its held images into the archive",
+        errors=("unknown-peer",),
     ),
     Route(
         method="POST", path="/peers/{name}/block", work=block_peer, allowed=_ADMIN,

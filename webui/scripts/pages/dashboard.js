@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import * as api from "../api.js";
 import { h, icon } from "../dom.js";
-import { bytes, has, number, t } from "../i18n.js";
+import { bytes, conditionWords, currentLanguage, has, number, t } from "../i18n.js";
 import { currentStatus, onStatus } from "../state.js";
 
 const STATE_TAG = { online: "good", starting: "", recovering: "warning", suspect: "warning", full: "warning", readonly: "warning", offline: "danger", absent: "danger", foreign: "danger" };
@@ -32,7 +32,12 @@ function health(status) {
   if (!status.conditions.length) return h("div", { class: "notice good" }, icon("approve"), h("p", {}, t("dashboard.well")));
   const kind = { critical: "danger", warning: "warning", notice: "info", info: "info" };
   return h("ul", { class: "section" }, status.conditions.map((each) =>
-    h("li", { class: `notice ${kind[each.level]}` }, icon("alert"), h("p", {}, h("strong", {}, each.summary), " ", each.explanation, " ", each.next_step))));
+    h("li", { class: `notice ${kind[each.level]}` }, icon("alert"), condition(each))));
+}
+
+function condition(each) {
+  const [summary, next] = conditionWords(each);
+  return h("p", {}, h("strong", {}, summary), " ", currentLanguage() === "en" ? `${each.explanation} ` : "", next);
 }
 
 function totals(found) {
