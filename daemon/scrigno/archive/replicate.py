@@ -13,10 +13,11 @@ from typing import Final
 from scrigno.catalogue.catalogue import Catalogue
 from scrigno.catalogue.records import CopyState, Debt, StoredKey
 from scrigno.core.counters import Counters
+from scrigno.core.errors import ScrignoError
 from scrigno.core.events import EventBus, VolumeChanged
 from scrigno.db.errors import DatabaseError
 from scrigno.volumes.placement import KeyConflict, Placement
-from scrigno.volumes.staging import Staging, StagingFailed
+from scrigno.volumes.staging import Staging, StagingFailed, StagingFull
 from scrigno.volumes.states import ErrorKind, VolumeError, VolumeState
 from scrigno.volumes.volume import Volume, Volumes
 
@@ -165,12 +166,16 @@ class Replicator:
                     _, desk.seen = await self.pay(volume, desk.seen)
                 else:
                     desk.seen = 0
-            except (DatabaseError, VolumeError) as error:
+            except (DatabaseError, StagingFailed, VolumeError) as error:
                 log.warning("volume %s: replication waits: %s", name, error.reason)
                 desk.seen = 0
                 await asyncio.sleep(FAILED_PAUSE_S)
             except KeyError:
                 return  # no longer configured
+            except Exception:  # a fault of ours must not stop replication for ever
+                log.exception("volume %s: replication failed and goes on", name)
+                desk.seen = 0
+                await asyncio.sleep(FAILED_PAUSE_S)
             try:
                 async with asyncio.timeout(POLL_S):
                     await desk.wake.wait()
@@ -197,7 +202,7 @@ class Replicator:
     async def _pay_batch(self, volume: Volume, debts: Iterable[Debt]) -> list[Debt]:
         waiting = iter(debts)
         paid: list[Debt] = []
-        failure: list[VolumeError] = []
+        failure: list[ScrignoError] = []
 
         async def worker(*, first: bool) -> None:
             for debt in waiting:
@@ -221,8 +226,8 @@ class Replicator:
         """While images arrive one copy at a time is made, unless staging is filling up."""
         return self._is_busy() and self._staging.used_bytes < self._capacity * STAGING_LOW
 
-    async def _pay_one(self, volume: Volume, debt: Debt, failure: list[VolumeError]) -> bool:
-        """Make one copy and record it; a failure of the volume itself goes to `failure`."""
+    async def _pay_one(self, volume: Volume, debt: Debt, failure: list[ScrignoError]) -> bool:
+        """Make one copy and record it; a failure of the volume or the index goes to `failure`."""
         name = volume.spec.name
         try:
             await self._copy(volume, debt)
@@ -231,11 +236,15 @@ class Replicator:
                 failure.append(error)
             self._counters.add("replication_deferred", volume=name)
             return False
-        except (StagingFailed, KeyConflict) as error:
+        except (StagingFull, StagingFailed, KeyConflict) as error:
             log.warning("volume %s: %s is not copied now: %s", name, debt.key, error.reason)
             self._counters.add("replication_deferred", volume=name)
             return False
-        await self._catalogue.paid(debt.sop_instance_uid, name)
+        try:
+            await self._catalogue.paid(debt.sop_instance_uid, name)
+        except DatabaseError as error:
+            failure.append(error)
+            return False
         self._counters.add("replication_objects", volume=name)
         return True
 
@@ -260,7 +269,7 @@ class Replicator:
         for source in debt.held_by:
             try:
                 sidecar = await self._volumes.by_name(source).head(key, SIDECAR_BYTES)
-            except VolumeError:
+            except (KeyError, VolumeError):  # no longer configured, or away
                 continue
             await volume.put_bytes(key, sidecar)
             return
@@ -271,10 +280,12 @@ class Replicator:
         """Release those entries that are no longer needed."""
         if not names:
             return
-        usable = [volume.spec.name for volume in self._volumes.healthy()]
-        ack_copies = self._rules().ack_copies
         rows = await self._catalogue.staged(names)
-        await self._release([row for row in rows if may_release(held_by(row), usable, ack_copies)])
+        await self._release([row for row in rows if self._may_go(row)])
+
+    def _may_go(self, row: StoredKey) -> bool:
+        usable = [volume.spec.name for volume in self._volumes.healthy()]
+        return may_release(standing_on(row, self._volumes), usable, self._rules().ack_copies)
 
     async def _release(self, rows: Collection[StoredKey]) -> None:
         for row in rows:
@@ -308,9 +319,7 @@ class Replicator:
     async def tidy(self) -> None:
         """Release everything that may go, and over the high-water mark the oldest single copies."""
         rows = await self._catalogue.staged()
-        usable = [volume.spec.name for volume in self._volumes.healthy()]
-        ack_copies = self._rules().ack_copies
-        free = [row for row in rows if may_release(held_by(row), usable, ack_copies)]
+        free = [row for row in rows if self._may_go(row)]
         await self._release(free)
         if not self._nearly_full():
             return
@@ -320,7 +329,7 @@ class Replicator:
         for row in sorted(rows, key=lambda row: row.staged_as or ""):  # names sort by age
             if excess <= 0:
                 break
-            if row.staged_as not in gone and held_by(row):
+            if row.staged_as not in gone and standing_on(row, self._volumes):
                 early.append(row)
                 excess -= row.size
         if early:
@@ -338,6 +347,12 @@ def _is_kept(debt: Debt) -> bool:
 def held_by(row: StoredKey) -> tuple[str, ...]:
     """Return the volumes that hold an object."""
     return tuple(copy.volume for copy in row.copies if copy.state is CopyState.HELD)
+
+
+def standing_on(row: StoredKey, volumes: Volumes) -> tuple[str, ...]:
+    """Return the volumes that hold an object and can be read now; a dead one counts for nothing."""
+    readable = {volume.spec.name for volume in volumes.ordered if volume.readable}
+    return tuple(name for name in held_by(row) if name in readable)
 
 
 async def displace(volume: Volume, key: str, digest: str) -> None:

@@ -34,7 +34,7 @@ from .errors import CapacityReached, IndexUnavailable
 from .failpoints import hit
 from .limits import StudyLimit
 from .receipts import IngestRules, Receipt, StoreOutcome
-from .replicate import held_by, may_release
+from .replicate import may_release, standing_on
 
 log = logging.getLogger(__name__)
 
@@ -236,7 +236,8 @@ class Taking:
                 await self._release(name)
             for row in rows:
                 usable = [volume.spec.name for volume in self._volumes.healthy()]
-                if may_release(held_by(row), usable, self._rules().ack_copies):
+                held = standing_on(row, self._volumes)
+                if may_release(held, usable, self._rules().ack_copies):
                     await self._release(name)
                     await self._catalogue.unstaged([row.sop_instance_uid])
         except DatabaseError as error:

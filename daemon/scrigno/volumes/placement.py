@@ -136,9 +136,8 @@ class Placement:
                     return sealed
                 sealed.close()
                 failure = StagingFailed(f"staging: {journal_name} has not the digest it had")
-        for source in sources:
-            volume = self._volumes.by_name(source)
-            if not volume.readable:
+        for volume in self._volumes.ordered:
+            if volume.name not in sources or not volume.readable:
                 continue
             try:
                 sealed = await self._fetch(volume, key)
@@ -148,7 +147,7 @@ class Placement:
             if sealed.digest == digest:
                 return sealed
             sealed.close()
-            failure = VolumeError(source, ErrorKind.IO, f"{key} has not the digest it had")
+            failure = VolumeError(volume.name, ErrorKind.IO, f"{key} has not the digest it had")
         raise failure
 
     async def _fetch(self, volume: Volume, key: str) -> Sealed:

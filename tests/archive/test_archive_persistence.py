@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What fails once is tried again, and a copy that cannot be read counts for nothing."""
+
+from pathlib import Path
+
+import pytest
+from archivebox import Box, made
+
+from scrigno.archive import replicate
+from scrigno.core.events import VolumeChanged
+from scrigno.db.errors import DatabaseFull
+from scrigno.volumes.states import VolumeState
+
+
+async def settled(box: Box) -> bool:
+    return not await box.catalogue.debt_counts() and await box.staged() == 0
+
+
+async def test_replication_goes_on_after_the_index_failed_once(
+    live_box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = live_box
+    paid, failures = box.catalogue.paid, []
+
+    async def fails_once(*names: str) -> bool:
+        if not failures:
+            failures.append(names)
+            raise DatabaseFull("database index.db: the disk is full.")
+        return await paid(*names)
+
+    monkeypatch.setattr(replicate, "POLL_S", 0.2)
+    monkeypatch.setattr(box.catalogue, "paid", fails_once)
+    await box.store(made(1))
+    await box.until(lambda: settled(box))
+    assert failures
+    assert box.on("data") == box.on("backup1")
+
+
+async def test_replication_goes_on_after_staging_was_full(tmp_path: Path) -> None:
+    """A copy from volume to volume needs room in staging."""
+    box = await Box(tmp_path, staging_capacity=4 << 20).open()
+    try:
+        one = made(1)
+        await box.store(one)
+        row = await box.catalogue.instance(one.uid)
+        await box.staging.release(row.staged_as)
+        await box.catalogue.unstaged([one.uid])
+        assert box.staging.reserve(4 << 20)  # others fill it
+        box.replicator.start()
+        await box.until(lambda: box.counters.value("replication_deferred", volume="backup1"))
+        box.staging.settle(4 << 20)
+        box.bus.publish(
+            VolumeChanged(
+                volume="backup1", before="offline", after=VolumeState.ONLINE.value, reason=""
+            )
+        )
+        await box.until(lambda: settled(box))
+        assert box.on("data") == box.on("backup1")
+    finally:
+        await box.close()
+
+
+async def test_a_volume_that_left_the_settings_stops_no_replication(tmp_path: Path) -> None:
+    box = await Box(tmp_path, names=("data", "backup1")).open()
+    try:
+        for number in (1, 2):
+            await box.store(made(number))
+        # backup1 holds the first one as well, and is taken out of the settings
+        await box.placement.replicate(
+            None, made(1).key, made(1).digest, sources=("data",), target="backup1"
+        )
+        await box.catalogue.paid(made(1).uid, "backup1")
+        for number in (1, 2):
+            row = await box.catalogue.instance(made(number).uid)
+            await box.staging.release(row.staged_as)
+            await box.catalogue.unstaged([made(number).uid])
+        box.names, box.replicating = ("data", "usb"), True
+        await box.reopened()
+        await box.until(lambda: len(box.on("usb")) == 2)
+    finally:
+        await box.close()
+
+
+@pytest.mark.spec("ST-2", "ST-3")
+async def test_a_copy_on_a_dead_volume_lets_nothing_leave_staging(tmp_path: Path) -> None:
+    box = await Box(tmp_path, staging_capacity=1 << 20).open()
+    try:
+        one = made(1, pixels=800_000)
+        await box.store(one)  # on data and in staging, which is over its high-water mark
+        (tmp_path / "data").rename(tmp_path / "elsewhere")
+        data = box.volumes.by_name("data")
+        data.doubt.set()
+        await box.until(lambda: data.state is VolumeState.ABSENT)
+        await box.replicator.tidy()
+        assert await box.staged() == 1
+    finally:
+        await box.close()
+
+
+@pytest.mark.spec("ST-2", "ST-3")
+async def test_a_dead_volume_does_not_count_when_staging_lets_go(tmp_path: Path) -> None:
+    box = await Box(tmp_path).open()
+    try:
+        one = made(1)
+        await box.store(one)
+        (tmp_path / "data").rename(tmp_path / "elsewhere")
+        data = box.volumes.by_name("data")
+        data.doubt.set()
+        await box.until(lambda: data.state is VolumeState.ABSENT)
+        await box.replicator.pay(box.volumes.by_name("backup1"))
+        assert list(box.on("backup1")) == [one.key]
+        # backup1 and staging are the two devices now
+        assert await box.staged() == 1
+    finally:
+        await box.close()
