@@ -46,11 +46,13 @@ class ArchiveParts:
         """Take in what the last run left, pay debts, back the index up; returns at once."""
         self.recovery.start()
         self.replicator.start()
+        self.verifier.start()
         self.backups.start()
 
     def register(self, starter: Starter) -> None:
         """Say how each is stopped: ingest first, since the others serve it."""
         starter.on_stop("index backups", self.backups.close)
+        starter.on_stop("verification", self.verifier.close)
         starter.on_stop("replication", self.replicator.close)
         starter.on_stop("recovery", self.recovery.close)
         starter.on_stop("ingest", lambda: self.ingest.close(GRACE_S))
@@ -105,7 +107,16 @@ def make_archive(
         is_busy=lambda: clock.monotonic() - ingest.last_commit_s < QUIET_S,
     )
     taking.on_debt = replicator.nudge
-    retrieval = Retrieval(volumes=volumes, staging=staging, counters=counters)
+    verifier = Verifier(
+        catalogue=catalogue,
+        volumes=volumes,
+        placement=placement,
+        counters=counters,
+        clock=clock,
+    )
+    retrieval = Retrieval(
+        volumes=volumes, staging=staging, counters=counters, on_suspect=verifier.suspect
+    )
     rebuilder = Rebuilder(
         catalogue=catalogue,
         volumes=volumes,
@@ -145,11 +156,5 @@ def make_archive(
         replicator=replicator,
         retrieval=retrieval,
         taking=taking,
-        verifier=Verifier(
-            catalogue=catalogue,
-            volumes=volumes,
-            placement=placement,
-            counters=counters,
-            clock=clock,
-        ),
+        verifier=verifier,
     )

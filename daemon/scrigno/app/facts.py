@@ -191,7 +191,7 @@ class FactBook:
             index_error=self._index_error,
             index_backup_age_s=self._index_backup_age_s(),
             pending_objects=self._archive.recovery.pending,
-            inbox_conflicts=self.inbox.get("duplicate", 0),
+            inbox_conflicts=self.inbox.get("conflict", 0),
             inbox_unreadable=self.inbox.get("unreadable", 0),
             inbox_held=self.inbox.get("unapproved-node", 0),
             studies=self.totals.studies,
