@@ -12,7 +12,7 @@ from typing import Final
 
 # Every index that the study list is read through carries these too, so that a page and its total
 # under the common filters are answered from one index, without a look at the table.
-CARRIED: Final = ("study_day", "id", "modality_bits", "institution_id")
+CARRIED: Final = ("study_day", "id", "modality_bits", "institution_id", "patient_sex")
 
 # name of a list column → the columns that it is sorted by, in front of CARRIED
 SORTS: Final[dict[str, tuple[str, ...]]] = {
@@ -40,10 +40,17 @@ SORTS: Final[dict[str, tuple[str, ...]]] = {
 }
 
 
+# Lists that are sorted by a name: their index has the other component groups at its end, so that
+# a pattern without a beginning is looked for in all groups by one walk.
+NAMED: Final = ("patient_name", "referring_physician_name", "name_of_physicians_reading_study")
+
+
 def index_columns(sort: str) -> tuple[str, ...]:
     """Return the columns of the index that serves `sort`, in order."""
     own = SORTS[sort]
-    return own + tuple(column for column in CARRIED if column not in own)
+    carried = tuple(column for column in CARRIED if column not in own)
+    groups = (f"{sort}_key2", f"{sort}_key3") if sort in NAMED else ()
+    return own + carried + groups
 
 
 def index_name(sort: str) -> str:

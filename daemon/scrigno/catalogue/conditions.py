@@ -42,8 +42,6 @@ class Condition:
     arms_of_study: bool = True
     # only columns that every list index carries
     carried: bool = False
-    # the list index that has every column of the test
-    covered_by: str = ""
 
 
 NOBODY: Final = Condition(test=NEVER, carried=True)
@@ -132,23 +130,41 @@ def _name_condition(table: str, column: Column, text: str, *, fuzzy: bool) -> Co
 
 
 def _group_condition(table: str, column: Column, group: str, *, fuzzy: bool) -> Condition:
-    keys = (column.key, f"{column.key}2", f"{column.key}3")
-
     def test(key: str) -> Sql:
         return both(fuzzy_tests(key, group)) if fuzzy else either(name_tests(key, group))
 
-    tests = [test(keys[0]), *(both([Sql(f"{key} <> ''"), test(key)]) for key in keys[1:])]
-    arms: list[Sql] = []
-    if column.index:
-        arms.append(_arm(table, f"{table}_by_{column.index}", tests[0]))
-        for key, each in zip(keys[1:], tests[1:], strict=True):
-            own = f"{table}_by_{key}" if column.name == "patient_name" else ""
-            arms.append(_arm(table, own, each))
-    return Condition(test=either(tests), arms=tuple(arms))
+    begins = not fuzzy and not names.fold(group).startswith(("*", "?"))
+    return name_groups(table, column, test, begins=begins)
+
+
+def name_groups(
+    table: str, column: Column, test: Callable[[str], Sql], *, begins: bool
+) -> Condition:
+    """Return the condition that some component group of a name passes `test`.
+
+    `begins` tells that the test fixes how the group begins: then the index of each group finds
+    it. Otherwise one walk over an index that has all of them does.
+    """
+    keys = (column.key, f"{column.key}2", f"{column.key}3")
+    first = test(keys[0])
+    others = [both([Sql(f"{key} <> ''"), test(key)]) for key in keys[1:]]
+    whole = either([first, *others])
+    if not column.index or table not in ("study", "patient"):
+        return Condition(test=whole)
+    if table == "study" and not (begins and column.name == "patient_name"):
+        return Condition(
+            test=whole,
+            arms=(_arm(table, index_name(column.index), whole),),
+        )
+    arms = [_arm(table, f"{table}_by_{column.index}", first)]
+    arms += [
+        _arm(table, f"{table}_by_{key}", each) for key, each in zip(keys[1:], others, strict=True)
+    ]
+    return Condition(test=whole, arms=tuple(arms))
 
 
 def _arm(table: str, index: str, test: Sql) -> Sql:
-    using = dialect.using(index) if index else ""
+    using = dialect.using(index)
     return Sql(f"SELECT id FROM {table}{using} WHERE {test.text}", test.parameters)  # noqa: S608 - our names
 
 
@@ -211,7 +227,7 @@ def _indexed(table: str, column: Column, test: Sql) -> Condition:
         return Condition(
             test=test, arms=(_arm(table, f"patient_by_{column.index}", test),) if known else ()
         )
-    if column.name == "study_date":
+    if column.name in ("study_date", "patient_sex"):
         return Condition(test=test, carried=True)
     return Condition(test=test, arms=(_arm(table, index_name(column.index), test),))
 

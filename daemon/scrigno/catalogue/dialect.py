@@ -9,6 +9,11 @@ import json
 import re
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
+from scrigno.db.sqlite import Connection
+
 from .sql import Sql
 
 
@@ -25,6 +30,20 @@ def numbers_in(column: str, numbers: Sequence[int]) -> Sql:
 def matches(expression: str, pattern: str) -> Sql:
     """Return the test that a text matches a pattern made of `literal`, `*` and `?`."""
     return Sql(f"{expression} GLOB ?", (pattern,))
+
+
+def many_numbers(connection: Connection, query: Sql) -> NDArray[np.int64]:
+    """Return the one column `id` of a query, in its order.
+
+    A million numbers come as one text in a tenth of the time that a row each would take.
+    """
+    row = connection.execute(
+        f"SELECT group_concat(id) FROM ({query.text})",  # noqa: S608 - our texts
+        query.parameters,
+    ).fetchone()
+    if row is None or row[0] is None:
+        return np.empty(0, np.int64)
+    return np.fromstring(row[0] if isinstance(row[0], str) else str(row[0]), np.int64, sep=",")
 
 
 def literal(text: str) -> str:

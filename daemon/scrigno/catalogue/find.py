@@ -224,7 +224,7 @@ def _moment_condition(table: str, test: Sql) -> Condition:
         return Condition(test=test)
     using = dialect.using(index_name("study_date"))
     arm = Sql(f"SELECT id FROM study{using} WHERE {test.text}", test.parameters)  # noqa: S608 - our texts
-    return Condition(test=test, arms=(arm,), covered_by="study_date")
+    return Condition(test=test, arms=(arm,))
 
 
 def _patient_condition(condition: Condition) -> Sql:

@@ -11,7 +11,7 @@ from scrigno.db.sqlite import Connection, Value
 from . import names
 
 # The number of every study that has a word beginning with each of the words given.
-MATCHING = "SELECT rowid FROM study_words WHERE study_words MATCH ?"
+MATCHING = "SELECT rowid AS id FROM study_words WHERE study_words MATCH ?"
 
 
 def put(connection: Connection, study: int, texts: Iterable[str]) -> None:

@@ -212,6 +212,7 @@ def _series(database: Database) -> None:
     _index(
         database, "series", "series_description_key", "study", name="series_by_series_description"
     )
+    _index(database, "series", "body_part_examined", "study", name="series_by_body_part_examined")
     # items of RequestAttributesSequence (0040,0275), for matching
     _create(
         database,

@@ -1,25 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
 """A set of studies: how many, which page in which order, at any size within milliseconds.
 
-Three ways, chosen by how many rows the conditions leave:
+Three ways, chosen by what the conditions leave:
 
-- few (at most `FEW`): their numbers are fetched, tested and sorted as they are;
-- many, in some order: the index of that order is walked, skipping to the page; it carries the
-  columns of the common filters, other conditions are a look into a set of numbers;
-- the total: counted in one index, without a look at the table.
+- few studies (at most `FEW`): their numbers are fetched, tested and sorted as they are;
+- many, by conditions that every list index carries: the index of the order is walked to the page;
+- many, by other conditions: their numbers become one bit each, the index of the order is walked
+  as far as the page needs, and the bits say which of its numbers count.
+
+A walk begins at the nearer end of the list. Nothing ever reads the table but for the lines shown.
 """
 
 from collections.abc import Sequence
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from scrigno.db.sqlite import Connection
 
 from . import dialect
-from .columns import index_columns, index_name
+from .columns import CARRIED, SORTS, index_name
 from .conditions import Condition
 from .sql import ALWAYS, Sql, both
 
 FEW: Final = 2000
+# A walk for a page takes some more than the page should need, and at least this many.
+_STRETCH: Final = 1.25
+_SHORTEST_WALK: Final = 512
+_LONGER: Final = 4
 
 
 class Studies:
@@ -33,6 +42,7 @@ class Studies:
         self._others = tuple(each for each in conditions if not each.carried)
         self._few: list[int] | None = None
         self._few_known = False
+        self._bits: NDArray[np.bool_] | None = None
 
     def total(self) -> int:
         """Return how many there are."""
@@ -41,7 +51,9 @@ class Studies:
         few = self.few()
         if few is not None:
             return len(few)
-        return self._number(self.total_query())
+        if not self._others:
+            return self._number(self.total_query())
+        return int(np.count_nonzero(self._chosen()))
 
     def page(
         self, sort: str, *, descending: bool, offset: int, limit: int, total: int
@@ -54,14 +66,11 @@ class Studies:
         if few is not None:
             query = self.sorted_few(few, sort, descending=descending, offset=offset, limit=limit)
             return self._numbers(query)
-        if offset <= total - offset - limit:
-            return self._numbers(
-                self.page_query(sort, descending=descending, offset=offset, limit=limit)
-            )
-        # The page is nearer to the end: walk from there.
         behind = total - offset - limit
-        query = self.page_query(sort, descending=not descending, offset=behind, limit=limit)
-        return self._numbers(query)[::-1]
+        if offset <= behind:
+            return self._walked(sort, descending=descending, offset=offset, limit=limit)
+        # The page is nearer to the end: walk from there.
+        return self._walked(sort, descending=not descending, offset=behind, limit=limit)[::-1]
 
     def few(self) -> list[int] | None:
         """Return the numbers of all when they are few, else None."""
@@ -75,24 +84,31 @@ class Studies:
         few = self.few()
         if few is not None:
             return few[:limit]
-        walk = self._walk("study_date")
+        if self._others:
+            return [int(number) for number in np.flatnonzero(self._chosen())[:limit]]
+        walk = self.walk("study_date")
         return self._numbers(Sql(f"{walk.text} LIMIT ?", (*walk.parameters, limit)))
 
     def before(self, number: int, limit: int) -> list[int]:
         """Return at most `limit` numbers below `number`, the highest first."""
-        tests = self.tests()
+        if self._others:
+            found = np.flatnonzero(self._chosen())
+            return [int(one) for one in found[found < number][: -limit - 1 : -1]]
+        carried = self._carried
         return self._numbers(
             Sql(
-                f"SELECT id FROM study WHERE id < ? AND {tests.text} ORDER BY id DESC LIMIT ?",  # noqa: S608 - our texts
-                (number, *tests.parameters, limit),
+                f"SELECT id FROM study WHERE id < ? AND {carried.text} ORDER BY id DESC LIMIT ?",  # noqa: S608 - our texts
+                (number, *carried.parameters, limit),
             )
         )
 
     def select(self) -> Sql:
         """Return a query for the numbers, to stand inside another one."""
-        if not self._conditions:
-            return Sql("SELECT id FROM study")
-        return self._walk("study_date")
+        walk = self.walk("study_date")
+        sets = [self.set_query(condition) for condition in self._others]
+        inside = [Sql(f"+id IN ({one.text})", one.parameters) for one in sets]
+        more = both(inside)
+        return Sql(f"{walk.text} AND {more.text}", walk.parameters + more.parameters)
 
     def tests(self) -> Sql:
         """Return the test of one row of `study`."""
@@ -101,20 +117,13 @@ class Studies:
     # queries, open to the tests that look at their plans -----------------------------------------
 
     def total_query(self) -> Sql:
-        """Return the query that counts many."""
-        if len(self._others) == 1 and self._counts_by_itself(self._others[0]):
-            select = self._of(self._others[0])
-            return Sql(f"SELECT count(*) FROM ({select.text})", select.parameters)  # noqa: S608 - our texts
-        walk = self._walk("study_date")
+        """Return the query that counts what carried columns decide."""
+        walk = self.walk("study_date")
         return Sql(walk.text.replace("SELECT id", "SELECT count(*)", 1), walk.parameters)
 
-    def _counts_by_itself(self, condition: Condition) -> bool:
-        """Tell whether the arms of a condition name each study once and all else can be tested."""
-        return len(condition.arms) == 1 and (condition.arms_of_study or self._carried is ALWAYS)
-
     def page_query(self, sort: str, *, descending: bool, offset: int, limit: int) -> Sql:
-        """Return the query that walks the index of an order to a page."""
-        walk = self._walk(sort)
+        """Return the query that walks the index of an order, skipping to a place."""
+        walk = self.walk(sort)
         return Sql(
             f"{walk.text} ORDER BY {_order(sort, descending=descending)} LIMIT ? OFFSET ?",
             (*walk.parameters, limit, offset),
@@ -131,24 +140,21 @@ class Studies:
             (*inside.parameters, limit, offset),
         )
 
-    def _walk(self, sort: str) -> Sql:
-        """Return a walk over one list index; what it does not carry is looked up in sets."""
-        tests = [self._carried]
-        for condition in self._others:
-            if condition.covered_by == sort:
-                tests.append(condition.test)
-                continue
-            select = self._of(condition)
-            # the plus keeps the engine from walking the set instead of the index
-            tests.append(Sql(f"+id IN ({select.text})", select.parameters))
-        where = both(tests)
+    def walk(self, sort: str) -> Sql:
+        """Return the walk over one list index under the conditions that it carries."""
+        carried = self._carried
+        using = dialect.using(index_name(sort))
         return Sql(
-            f"SELECT id FROM study{dialect.using(index_name(sort))} WHERE {where.text}",  # noqa: S608 - our texts
-            where.parameters,
+            f"SELECT id FROM study{using} WHERE {carried.text}",  # noqa: S608 - our texts
+            carried.parameters,
         )
 
-    def _of(self, condition: Condition) -> Sql:
-        """Return the numbers that satisfy one condition and those that every index carries.
+    def set_queries(self) -> list[Sql]:
+        """Return the queries for the numbers of each condition that no list index carries."""
+        return [self.set_query(condition) for condition in self._others]
+
+    def set_query(self, condition: Condition) -> Sql:
+        """Return the numbers that satisfy one condition, and those carried where it can be asked.
 
         A number may come more than once when the condition has several arms.
         """
@@ -167,11 +173,55 @@ class Studies:
             tuple(value for arm in arms for value in arm.parameters),
         )
 
+    # finding -------------------------------------------------------------------------------------
+
+    def _walked(self, sort: str, *, descending: bool, offset: int, limit: int) -> list[int]:
+        """Return the numbers at a place of an order, walking from its beginning."""
+        if not self._others:
+            return self._numbers(
+                self.page_query(sort, descending=descending, offset=offset, limit=limit)
+            )
+        chosen = self._chosen()
+        wanted = offset + limit
+        hits_at_most = max(1, int(np.count_nonzero(chosen)))
+        stride = int(wanted * chosen.size / hits_at_most * _STRETCH) + _SHORTEST_WALK
+        found: list[NDArray[np.int64]] = []
+        have = walked = 0
+        while have < wanted:
+            step = dialect.many_numbers(
+                self._connection,
+                self.page_query(sort, descending=descending, offset=walked, limit=stride),
+            )
+            hits = step[chosen[step]]
+            found.append(hits)
+            have += hits.size
+            walked += step.size
+            if step.size < stride:
+                break
+            stride *= _LONGER  # what is wanted does not lie evenly in this order
+        return [int(number) for number in np.concatenate(found)[offset:wanted]]
+
+    def _chosen(self) -> NDArray[np.bool_]:
+        """Return a bit for each study, by its number."""
+        if self._bits is None:
+            last = self._number(Sql("SELECT coalesce(max(id), 0) FROM study"))
+            bits: NDArray[np.bool_] | None = None
+            queries = self.set_queries()
+            if self._carried is not ALWAYS and not any(each.arms_of_study for each in self._others):
+                queries.append(self.walk("study_date"))
+            for query in queries:
+                one = np.zeros(last + 1, np.bool_)
+                one[dialect.many_numbers(self._connection, query)] = True
+                bits = one if bits is None else bits & one
+            assert bits is not None  # noqa: S101 - only asked when there are other conditions
+            self._bits = bits
+        return self._bits
+
     def _find_few(self) -> list[int] | None:
         for condition in self._others:
             if not condition.arms:
                 continue
-            select = self._of(condition)
+            select = self.set_query(condition)
             # a study may be named by more than one arm, so look for some more
             most = FEW * len(condition.arms)
             numbers = self._numbers(Sql(f"{select.text} LIMIT ?", (*select.parameters, most + 1)))
@@ -194,6 +244,6 @@ class Studies:
 
 def _order(sort: str, *, descending: bool) -> str:
     """Return the order of an index up to the number of the study, which makes it total."""
-    columns = index_columns(sort)
-    columns = columns[: columns.index("id") + 1]
+    own = SORTS[sort]
+    columns = [*own, *(column for column in CARRIED[:2] if column not in own)]
     return ", ".join(f"{column} DESC" if descending else column for column in columns)

@@ -157,51 +157,41 @@ def _filter(connection: Connection, one: ListFilter) -> Condition:
     if column.name == "study_instance_uid" and one.operator is FilterOperator.EQUAL:
         parts = [_with_index(column, value) for value in one.values]
         return conditions.any_of(parts) or conditions.NOBODY
+    if column.kind is Kind.NAME:
+        return _name_filter(column, one)
     test = _test(column, one)
-    if column.name == "study_date":
+    if column.name in ("study_date", "patient_sex"):
         return Condition(test=test, carried=True)
     if not column.index:
         return Condition(test=test)
-    arm = Sql(
-        f"SELECT id FROM study{dialect.using(index_name(column.index))} WHERE {test.text}",  # noqa: S608 - our texts
-        test.parameters,
-    )
-    if column.kind is Kind.NAME:
-        return _name_filter(column, one)
-    return Condition(test=test, arms=(arm,), covered_by=column.index)
+    return Condition(test=test, arms=(_arm(column, test),))
 
 
 def _name_filter(column: Column, one: ListFilter) -> Condition:
     """Any component group may be the one that is meant; none of them, where it must not be."""
-    if one.operator is not FilterOperator.NOT_EQUAL:
-        return Condition(test=_name_test(column, one), arms=_name_arms(column, one))
-    equal = ListFilter(field=one.field, values=one.values)
-    arms = _name_arms(column, equal)
-    named = " UNION ALL ".join(arm.text for arm in arms)
-    parameters = tuple(value for arm in arms for value in arm.parameters)
-    # every index carries the number of the study, so this needs no look at the table
-    return Condition(test=Sql(f"+id NOT IN ({named})", parameters), carried=True)
+    if one.operator is FilterOperator.NOT_EQUAL:
+        equal = _name_filter(column, ListFilter(field=one.field, values=one.values))
+        return Condition(
+            test=negated(equal.test),
+            arms=(_arm(column, negated(equal.test)),),
+        )
+    return conditions.name_groups(
+        "study",
+        column,
+        lambda key: _on_key(key, one, names.key),
+        begins=one.operator is FilterOperator.EQUAL,
+    )
+
+
+def _arm(column: Column, test: Sql) -> Sql:
+    using = dialect.using(index_name(column.index))
+    return Sql(f"SELECT id FROM study{using} WHERE {test.text}", test.parameters)  # noqa: S608 - our texts
 
 
 def _with_index(column: Column, value: str) -> Condition:
     test = Sql(f"{column.name} = ?", (value,))
     arm = Sql(f"SELECT id FROM study WHERE {test.text}", test.parameters)  # noqa: S608 - our texts
     return Condition(test=test, arms=(arm,))
-
-
-def _name_arms(column: Column, one: ListFilter) -> tuple[Sql, ...]:
-    arms = []
-    for group in ("", "2", "3"):
-        key = f"{column.key}{group}"
-        test = _on_key(key, one, names.key)
-        using = ""
-        if not group:
-            using = dialect.using(index_name(column.index))
-        elif column.name == "patient_name":
-            using = dialect.using(f"study_by_{key}")
-        some = f"{key} <> '' AND " if group else ""
-        arms.append(Sql(f"SELECT id FROM study{using} WHERE {some}{test.text}", test.parameters))  # noqa: S608 - our texts
-    return tuple(arms)
 
 
 def _below(filters: Sequence[ListFilter]) -> Condition:
@@ -214,7 +204,7 @@ def _below(filters: Sequence[ListFilter]) -> Condition:
             Sql(f"id IN (SELECT series FROM instance WHERE {inside.text})", inside.parameters)  # noqa: S608 - our texts
         )
     test = both(series)
-    arm = Sql(f"SELECT DISTINCT study FROM series WHERE {test.text}", test.parameters)  # noqa: S608 - our texts
+    arm = Sql(f"SELECT DISTINCT study AS id FROM series WHERE {test.text}", test.parameters)  # noqa: S608 - our texts
     return Condition(
         test=Sql(f"id IN ({arm.text})", arm.parameters), arms=(arm,), arms_of_study=False
     )
@@ -253,11 +243,7 @@ def _institution_filter(connection: Connection, one: ListFilter) -> Condition:
         return Condition(test=Sql(f"institution_id IN ({marks})", numbers), carried=True)
     column = STUDY["InstitutionName"]
     test = _on_key(column.key, one, names.key)
-    arm = Sql(
-        f"SELECT id FROM study{dialect.using(index_name('institution_name'))} WHERE {test.text}",  # noqa: S608 - our texts
-        test.parameters,
-    )
-    return Condition(test=test, arms=(arm,), covered_by="institution_name")
+    return Condition(test=test, arms=(_arm(column, test),))
 
 
 def _test(column: Column, one: ListFilter) -> Sql:
