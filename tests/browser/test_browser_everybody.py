@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 
 import pytest
+from window import DESKTOP, TABLET, Browser
 
-from conftest import DESKTOP, TABLET, Browser
 from scrigno.settings.schema import Language
 
 PAGES = ("#/list", "#/dashboard", "#/admin/server/connection", "#/profile", "#/about")

@@ -4,8 +4,8 @@
 from pathlib import Path
 
 import pytest
+from window import PASSWORD, USER, Browser
 
-from conftest import PASSWORD, USER, Browser
 from made_objects import write_series
 
 
@@ -87,6 +87,7 @@ def test_a_session_that_was_ended_leads_back_to_the_log_in(browser: Browser) -> 
     browser.one("input[name=password]")
 
 
+@pytest.mark.slow
 @pytest.mark.spec("VW-1", "ST-3")
 def test_a_lost_disk_is_told_on_every_page(new_browser: Browser) -> None:
     browser, box = new_browser, new_browser.box
@@ -99,6 +100,7 @@ def test_a_lost_disk_is_told_on_every_page(new_browser: Browser) -> None:
     browser.until("document.querySelector('.banner')?.textContent.includes('backup1')")
 
 
+@pytest.mark.slow
 @pytest.mark.spec("VW-1")
 def test_a_box_that_went_away_is_told_and_comes_back_by_itself(new_browser: Browser) -> None:
     browser, box = new_browser, new_browser.box

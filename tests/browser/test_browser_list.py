@@ -3,8 +3,7 @@
 
 import pytest
 from selenium.webdriver.common.keys import Keys
-
-from conftest import TABLET, Browser
+from window import TABLET, Browser
 
 PATIENTS = "[...document.querySelectorAll('.col-patient .mono')].map((each) => each.textContent)"
 

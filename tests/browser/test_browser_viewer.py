@@ -6,8 +6,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
-
-from conftest import TABLET, Browser
+from window import TABLET, Browser
 
 # of all the red on the canvas
 SUM = """
