@@ -227,6 +227,7 @@ class Box:
             bus=self.bus,
             counters=self.counters,
             staging_capacity_bytes=self.staging_capacity,
+            turn=self.taking.turn,
         )
         if self.replicating:
             self.taking.on_debt = self.replicator.nudge
@@ -240,6 +241,7 @@ class Box:
             placement=self.placement,
             counters=self.counters,
             clock=self.clock,
+            turn=self.taking.turn,
         )
         self.rebuilder = Rebuilder(
             catalogue=self.catalogue,
@@ -270,6 +272,7 @@ class Box:
             staging=self.staging,
             ingest=self.ingest,
             retrieval=self.retrieval,
+            turn=self.taking.turn,
         )
         self.importer = Importer(self.ingest)
 

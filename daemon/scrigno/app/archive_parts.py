@@ -104,6 +104,7 @@ def make_archive(
         bus=bus,
         counters=counters,
         staging_capacity_bytes=stores.staging_capacity_bytes,
+        turn=taking.turn,
         is_busy=lambda: clock.monotonic() - ingest.last_commit_s < QUIET_S,
     )
     taking.on_debt = replicator.nudge
@@ -113,6 +114,7 @@ def make_archive(
         placement=placement,
         counters=counters,
         clock=clock,
+        turn=taking.turn,
     )
     retrieval = Retrieval(
         volumes=volumes, staging=staging, counters=counters, on_suspect=verifier.suspect
@@ -136,6 +138,7 @@ def make_archive(
             staging=staging,
             ingest=ingest,
             retrieval=retrieval,
+            turn=taking.turn,
         ),
         ingest=ingest,
         rebuilder=rebuilder,

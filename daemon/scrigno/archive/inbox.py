@@ -2,8 +2,8 @@
 """Objects that were kept aside: listed, accepted into the archive or rejected by an operator."""
 
 import logging
-from collections.abc import Collection
-from contextlib import aclosing
+from collections.abc import Callable, Collection
+from contextlib import AbstractAsyncContextManager, aclosing
 
 from scrigno.catalogue.catalogue import Catalogue
 from scrigno.catalogue.records import Copy, CopyState, InboxItem, NewInboxItem, StoredInstance
@@ -32,13 +32,18 @@ class Inbox:
         staging: Staging,
         ingest: Ingest,
         retrieval: Retrieval,
+        turn: Callable[[str], AbstractAsyncContextManager[None]],
     ) -> None:
-        """Hold the rooms below; accepting goes through `ingest` as any other door does."""
+        """Hold the rooms below; accepting goes through `ingest` as any other door does.
+
+        `turn` keeps others off one object while it is removed.
+        """
         self._catalogue = catalogue
         self._volumes = volumes
         self._staging = staging
         self._ingest = ingest
         self._retrieval = retrieval
+        self._turn = turn
 
     async def items(self, *, after: int = 0, limit: int = 100) -> list[InboxItem]:
         """List items by id; raises DatabaseError."""
@@ -140,10 +145,14 @@ class Inbox:
 
     async def _drop(self, inbox_id: int, kept: NewInboxItem) -> None:
         """Forget the item, then its files: left-over files come back at the next rebuild only."""
-        await self._catalogue.inbox_remove(inbox_id)
-        await _remove(self._volumes, (kept.key, sidecar_key(kept.key)), {*kept.copies, *kept.owed})
-        if kept.staged_as is not None:
-            await self._staging.release(kept.staged_as)
+        async with self._turn(kept.key):
+            item = await self._catalogue.inbox_get(inbox_id)
+            kept = kept if item is None else item.item  # it may have come again meanwhile
+            await self._catalogue.inbox_remove(inbox_id)
+            volumes = {*kept.copies, *kept.owed}
+            await _remove(self._volumes, (kept.key, sidecar_key(kept.key)), volumes)
+            if kept.staged_as is not None:
+                await self._staging.release(kept.staged_as)
 
 
 async def _remove(volumes: Volumes, keys: Collection[str], names: Collection[str]) -> None:

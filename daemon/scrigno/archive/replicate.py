@@ -8,6 +8,7 @@ a volume that is away or slow keeps nobody waiting, and its debts are paid when 
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable
+from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 from scrigno.catalogue.catalogue import Catalogue
@@ -18,7 +19,7 @@ from scrigno.core.events import EventBus, VolumeChanged
 from scrigno.db.errors import DatabaseError
 from scrigno.volumes.placement import KeyConflict, Placement
 from scrigno.volumes.staging import Staging, StagingFailed, StagingFull
-from scrigno.volumes.states import ErrorKind, VolumeError, VolumeState
+from scrigno.volumes.states import ErrorKind, PutOutcome, VolumeError, VolumeState
 from scrigno.volumes.volume import Volume, Volumes
 
 from .arrivals import INBOX_PREFIX, sidecar_key
@@ -36,6 +37,7 @@ STAGING_HIGH: Final = 0.70  # over this share the oldest entries with one copy a
 STAGING_LOW: Final = 0.60  # … down to this one
 SIDECAR_BYTES: Final = 64 << 10
 DISPLACED_PREFIX: Final = "displaced"
+DISPLACED_MOST: Final = 10  # names tried for one content
 
 
 def may_release(held: Collection[str], usable: Collection[str], ack_copies: int) -> bool:
@@ -72,9 +74,10 @@ class Replicator:
         bus: EventBus,
         counters: Counters,
         staging_capacity_bytes: int,
+        turn: Callable[[str], AbstractAsyncContextManager[None]],
         is_busy: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`is_busy` tells whether images are arriving just now."""
+        """`turn` keeps others off one object, `is_busy` tells whether images are arriving now."""
         self._catalogue = catalogue
         self._volumes = volumes
         self._staging = staging
@@ -83,6 +86,7 @@ class Replicator:
         self._bus = bus
         self._counters = counters
         self._capacity = staging_capacity_bytes
+        self._turn = turn
         self._is_busy = is_busy
         self._desks: dict[str, _Desk] = {}
         self._tidying: asyncio.Task[None] | None = None
@@ -206,8 +210,9 @@ class Replicator:
 
         async def worker(*, first: bool) -> None:
             for debt in waiting:
-                if await self._pay_one(volume, debt, failure):
-                    paid.append(debt)
+                async with self._turn(debt.sop_instance_uid):
+                    if await self._pay_one(volume, debt, failure):
+                        paid.append(debt)
                 if failure:
                     return
                 while self._must_give_way():
@@ -361,5 +366,10 @@ async def displace(volume: Volume, key: str, digest: str) -> None:
     Nothing is deleted: `digest` of what stands there names it under `displaced/`.
     """
     log.warning("volume %s: %s is not what was received, set aside", volume.spec.name, key)
-    await volume.copy_within(key, f"{DISPLACED_PREFIX}/{digest}.dcm")
-    await volume.remove(key)
+    for number in range(DISPLACED_MOST):
+        name = f"{digest}-{number}.dcm" if number else f"{digest}.dcm"
+        done = await volume.copy_within(key, f"{DISPLACED_PREFIX}/{name}")
+        if done.outcome is not PutOutcome.CONFLICT:  # else it was set aside before, and rotted
+            await volume.remove(key)
+            return
+    raise VolumeError(volume.spec.name, ErrorKind.IO, f"{key} cannot be set aside")

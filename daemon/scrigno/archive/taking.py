@@ -23,7 +23,7 @@ from scrigno.core.counters import Counters
 from scrigno.core.events import EventBus, InstanceHeld, InstanceStored
 from scrigno.db.errors import DatabaseError
 from scrigno.imaging.errors import HeaderIncomplete
-from scrigno.volumes.placement import KeyConflict, Placed
+from scrigno.volumes.placement import KeyConflict, NoDurableStorage, Placed
 from scrigno.volumes.staging import Sealed, Staging, StagingFailed
 from scrigno.volumes.states import VolumeError
 from scrigno.volumes.volume import Volumes
@@ -34,7 +34,7 @@ from .errors import CapacityReached, IndexUnavailable
 from .failpoints import hit
 from .limits import StudyLimit
 from .receipts import IngestRules, Receipt, StoreOutcome
-from .replicate import may_release, standing_on
+from .replicate import displace, may_release, standing_on
 
 log = logging.getLogger(__name__)
 
@@ -261,23 +261,29 @@ class Taking:
         """Keep an object whose UID is known with other bytes, though no volume saw the conflict.
 
         Its UID is known under another study, or the volumes that hold the first object are away.
-        What was just put under its key was never recorded there and is taken away again.
+        What was put under its key was never recorded there and is taken away again, but only
+        when it is safe in the inbox: it may have stood there before.
         """
-        try:
-            return await self._keep_conflict(sealed, arrival, admit, place)
-        finally:
-            hit("moved-aside")
-            for name in placed.copies:
-                try:
-                    await self._volumes.by_name(name).remove(admit.key)
-                except VolumeError as error:
-                    log.warning("volume %s: %s is left over: %s", name, admit.key, error.reason)
+        receipt = await self._keep_conflict(sealed, arrival, admit, place)
+        hit("moved-aside")
+        for name in placed.copies:
+            try:
+                await self._volumes.by_name(name).remove(admit.key)
+            except VolumeError as error:
+                log.warning("volume %s: %s is left over: %s", name, admit.key, error.reason)
+        return receipt
 
     async def _keep_aside(
         self, sealed: Sealed, arrival: Arrival, aside: Aside, place: Place
     ) -> Receipt:
+        async with self.turn(inbox_key(sealed.digest)):  # replication and the operator go by it
+            return await self._keep_aside_in_turn(sealed, arrival, aside, place)
+
+    async def _keep_aside_in_turn(
+        self, sealed: Sealed, arrival: Arrival, aside: Aside, place: Place
+    ) -> Receipt:
         key = inbox_key(sealed.digest)
-        placed = await place(sealed, key, to_note(arrival, sealed.digest, aside.reason))
+        placed = await self._place_aside(sealed, arrival, aside, place)
         hit("aside-placed")
         self.degraded = placed.degraded
         await self._write_sidecars(
@@ -309,6 +315,25 @@ class Taking:
             degraded=placed.degraded,
             inbox_id=inbox_id,
         )
+
+    async def _place_aside(
+        self, sealed: Sealed, arrival: Arrival, aside: Aside, place: Place
+    ) -> Placed:
+        """Place it under its digest; whatever else stands there is damaged and makes room."""
+        key, note = inbox_key(sealed.digest), to_note(arrival, sealed.digest, aside.reason)
+        for _ in self._volumes.ordered:
+            try:
+                return await place(sealed, key, note)
+            except KeyConflict as conflict:
+                volume = self._volumes.by_name(conflict.volume)
+                try:
+                    await displace(volume, key, conflict.existing_digest)
+                except VolumeError as error:
+                    log.warning("volume %s: %s is damaged: %s", conflict.volume, key, error.reason)
+                    break
+        if sealed.name is not None:
+            self.on_pending(sealed.name, note)
+        raise NoDurableStorage("a damaged file stands in the way")
 
     @staticmethod
     def _inbox_item(

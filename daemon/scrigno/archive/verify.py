@@ -8,6 +8,7 @@ place is set aside under another name, not deleted.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -18,7 +19,7 @@ from scrigno.core.clock import Clock
 from scrigno.core.counters import Counters
 from scrigno.db.errors import DatabaseError
 from scrigno.volumes.placement import KeyConflict, Placement
-from scrigno.volumes.staging import StagingFailed
+from scrigno.volumes.staging import StagingFailed, StagingFull
 from scrigno.volumes.states import ErrorKind, VolumeError, VolumeState
 from scrigno.volumes.volume import Volume, Volumes
 
@@ -88,13 +89,15 @@ class Verifier:
         placement: Placement,
         counters: Counters,
         clock: Clock,
+        turn: Callable[[str], AbstractAsyncContextManager[None]],
     ) -> None:
-        """Hold the rooms below."""
+        """Hold the rooms below; `turn` keeps others off one object while it is mended."""
         self._catalogue = catalogue
         self._volumes = volumes
         self._placement = placement
         self._counters = counters
         self._clock = clock
+        self._turn = turn
         self._suspects: dict[str, None] = {}
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -200,7 +203,8 @@ class Verifier:
             elif finding is Finding.SKIPPED:
                 report.copies_skipped += 1
             else:
-                repaired = await self._mend(target, name, finding, good, repair=repair)
+                async with self._turn(target.sop_instance_uid):
+                    repaired = await self._mend(target, name, finding, good, repair=repair)
                 report.copies_bad += 1
                 report.repaired += repaired
                 if len(report.bad) < MAX_BAD:
@@ -252,7 +256,7 @@ class Verifier:
             await self._placement.replicate(
                 target.staged_as, target.key, target.digest, sources=good, target=name
             )
-        except (VolumeError, StagingFailed, KeyConflict) as error:
+        except (VolumeError, StagingFull, StagingFailed, KeyConflict) as error:
             log.warning("volume %s: %s is not repaired now: %s", name, target.key, error.reason)
             return False
         await self._catalogue.paid(target.sop_instance_uid, name)
