@@ -4,7 +4,7 @@
 import * as api from "./api.js";
 import { currentLanguage, deviceLanguage, rememberOnDevice, useLanguage } from "./i18n.js";
 
-const POLL_MS = 5000; // the banner must be there within ten seconds of a failing disk
+const POLL_MS = 3000; // the banner must be there within ten seconds of a failing disk
 
 const listeners = new Set();
 let session = null;
