@@ -113,3 +113,27 @@ async def test_a_dead_volume_does_not_count_when_staging_lets_go(tmp_path: Path)
         assert await box.staged() == 1
     finally:
         await box.close()
+
+
+async def test_an_entry_that_meets_a_fault_of_ours_stops_nothing(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error nobody thought of, in one entry, neither stops the others nor what comes later."""
+    entries = []
+    for number in (1, 2):
+        await box.store(made(number))
+        entries.append(made(number).key)
+    await box.catalogue.forget_all()
+    judge_sealed = box.taking.judge_sealed
+
+    async def faulty(arrival, sealed, offset):
+        if arrival.sop_instance_uid == made(1).uid:
+            raise ZeroDivisionError
+        return await judge_sealed(arrival, sealed, offset)
+
+    monkeypatch.setattr(box.taking, "judge_sealed", faulty)
+    box.recovery.start()
+    await box.until(lambda: box.recovery.pending == 1)
+    assert (await box.catalogue.instance(made(2).uid)) is not None
+    assert await box.staged() == 2
+    assert not box.recovery._task.done()

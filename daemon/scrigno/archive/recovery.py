@@ -137,6 +137,10 @@ class Recovery:
             log.error("staging: entry %s cannot be taken in and stays: %s", name, error.reason)  # noqa: TRY400 - the reason says it all
             self._counters.add("recovery_stuck_objects")
             self._stuck.add(name)
+        except Exception:  # a fault of ours in one entry must not keep the others out
+            log.exception("staging: entry %s cannot be taken in and stays", name)
+            self._counters.add("recovery_stuck_objects")
+            self._stuck.add(name)
         else:
             self._counters.add("recovery_objects", outcome=outcome)
         self._pending.pop(name, None)

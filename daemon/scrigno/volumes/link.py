@@ -43,6 +43,14 @@ class _Pending:
     lane: "_LaneEnd"
 
 
+def _drop(future: asyncio.Future[Reply]) -> None:
+    """Close what came with an answer that met the cancellation of its caller."""
+    if future.done() and not future.cancelled() and future.exception() is None:
+        fd = future.result().fd
+        if fd is not None:
+            os.close(fd)
+
+
 class _LaneEnd:
     """Our end of one lane and the requests that wait for one of its threads."""
 
@@ -111,11 +119,17 @@ class WorkerLink:
         else:
             await self._turn(lane)
         try:
+            if self.failure is not None:  # lost between our turn and this moment
+                raise self._again()
             future = self._send(lane, op, body, fd)
         except BaseException:
             lane.free_one()
             raise
-        return await future
+        try:
+            return await future
+        except asyncio.CancelledError:
+            _drop(future)
+            raise
 
     async def _turn(self, lane: _LaneEnd) -> None:
         if len(lane.waiting) >= QUEUE_LIMIT:

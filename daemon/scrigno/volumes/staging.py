@@ -149,8 +149,11 @@ class Staging:
         return StagedObject(self, prefix, limit_bytes)
 
     async def journal(self) -> list[JournalEntry]:
-        """Return what stands in the journal, oldest first."""
-        return await self.run(self._read_journal)
+        """Return what stands in the journal, oldest first; raises StagingFailed."""
+        try:
+            return await self.run(self._read_journal)
+        except OSError as error:
+            raise _failed(error) from error
 
     async def open_entry(self, name: str) -> "Sealed":
         """Open a journal entry again; its digest is computed anew. Raises StagingFailed."""
@@ -160,9 +163,13 @@ class Staging:
             hasher, size = hashlib.sha256(), 0
             buffer = bytearray(1 << 20)
             view = memoryview(buffer)
-            while count := os.preadv(fd, [buffer], size):
-                hasher.update(view[:count])
-                size += count
+            try:
+                while count := os.preadv(fd, [buffer], size):
+                    hasher.update(view[:count])
+                    size += count
+            except BaseException:
+                os.close(fd)
+                raise
             return fd, hasher.hexdigest(), size
 
         try:
@@ -278,7 +285,9 @@ class Staging:
                 note = json.loads(os.getxattr(path, NOTE_ATTRIBUTE))
             except (OSError, ValueError):
                 note = {}  # not made by us, or by a hand that copied files without attributes
-            entries.append(JournalEntry(name=name, path=path, size=path.stat().st_size, note=note))
+            with contextlib.suppress(FileNotFoundError):  # released in the meantime
+                size = path.stat().st_size
+                entries.append(JournalEntry(name=name, path=path, size=size, note=note))
         return entries
 
 
