@@ -98,6 +98,7 @@ class Rebuilder:
             await self._inbox(source, report, cancelled)
         if not report.cancelled:
             await self._copies_elsewhere()
+        await self._catalogue.sync()
         self._on_debt()
         return report
 

@@ -293,6 +293,9 @@ class Replicator:
         return may_release(standing_on(row, self._volumes), usable, self._rules().ack_copies)
 
     async def _release(self, rows: Collection[StoredKey]) -> None:
+        if rows:
+            # Until their rows are durable the journal is what brings them back after a power cut.
+            await self._catalogue.sync()
         for row in rows:
             if row.staged_as is not None:
                 await self._staging.release(row.staged_as)

@@ -181,6 +181,8 @@ class Taking:
         )
         try:
             result = await self._catalogue.add(new)
+            if placed.staged_as is None:
+                await self._catalogue.sync()  # no journal would bring the row back
         except DatabaseError as error:
             note = to_note(arrival, sealed.digest, None)
             raise self._not_indexed(placed, note, error) from error
@@ -379,8 +381,10 @@ class Taking:
     async def _release(self, name: str) -> None:
         """Let staging forget an object; a failure only leaves work for the next start."""
         try:
+            # Until its row is durable the journal is what brings it back after a power cut.
+            await self._catalogue.sync()
             await self._staging.release(name)
-        except StagingFailed as error:
+        except (DatabaseError, StagingFailed) as error:
             log.warning("staging: entry %s is left over: %s", name, error.reason)
 
     @asynccontextmanager

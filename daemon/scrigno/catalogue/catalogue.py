@@ -41,7 +41,9 @@ OBJECTS_AT_ONCE: Final = 5000
 
 
 class Catalogue:
-    """Loop thread only. A change is durable on return; a caller that is cancelled may have won.
+    """Loop thread only. A change is durable on return, an added object after `sync`.
+
+    A caller that is cancelled may have won.
 
     Every method raises `scrigno.db.errors.DatabaseError` when the index itself fails.
     """
@@ -80,10 +82,20 @@ class Catalogue:
     # taking in ---------------------------------------------------------------------------------
 
     async def add(self, new: NewInstance) -> AddResult:
-        """Make one durable object known; raises CapacityReached when it would be a new study."""
-        result = await self._db.write_batched(self._intake.add_many, (new, self._max_studies()))
+        """Make one durable object known; raises CapacityReached when it would be a new study.
+
+        The row outlives any crash of the process. A power cut may take it until `sync`, which is
+        to be called before staging lets the object go: its journal is what brings the row back.
+        """
+        result = await self._db.write_batched(
+            self._intake.add_many, (new, self._max_studies()), synced=False
+        )
         self._counters.add("catalogue_objects", outcome=result.outcome)
         return result
+
+    async def sync(self) -> None:
+        """Make every row that was added before durable."""
+        await self._db.sync()
 
     # asking ------------------------------------------------------------------------------------
 

@@ -91,14 +91,24 @@ class Database:
         return await self._open_writer().submit(change)
 
     async def write_batched(
-        self, change: Callable[[Connection, Sequence[I]], Sequence[T | Exception]], item: I
+        self,
+        change: Callable[[Connection, Sequence[I]], Sequence[T | Exception]],
+        item: I,
+        *,
+        synced: bool = True,
     ) -> T:
         """Like `write`, but items that wait for the same `change` are handed over together.
 
         `change` answers one result per item, in order; an exception among them is raised to
-        that item's caller and must have left nothing behind.
+        that item's caller and must have left nothing behind. Without `synced` the change is
+        committed on return (no crash of ours undoes it), and durable after the next `sync`, the
+        next synced write or a checkpoint; a power cut before that may undo it.
         """
-        return await self._open_writer().submit_batched(change, item)
+        return await self._open_writer().submit_batched(change, item, synced=synced)
+
+    async def sync(self) -> None:
+        """Make every change that was returned before durable."""
+        await self._open_writer().submit(lambda _: None)
 
     async def read(self, query: Callable[[Connection], T]) -> T:
         """Run `query` on one consistent snapshot; cancelling the caller stops it."""

@@ -1,8 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The writer thread: whatever waits when it is free shares one transaction and one fsync."""
+"""The writer thread: whatever waits when it is free shares one transaction and one fsync.
+
+A commit itself only appends to the write-ahead log (synchronous=NORMAL: always consistent, not yet
+durable). The log is synced before anybody is answered whose job asks for it; a job that is safe
+without, because its caller can make it again after a crash, is answered at once.
+"""
 
 import asyncio
 import logging
+import os
 import queue
 import threading
 import time
@@ -10,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
-from .errors import DatabaseClosed, translated
+from .errors import DatabaseClosed, DatabaseUnavailable, translated
 from .sqlite import Connection, EngineError
 
 log = logging.getLogger(__name__)
@@ -60,7 +66,7 @@ class NoHooks:
 class _Job:
     """A change and who waits for it; a batched job has an item."""
 
-    __slots__ = ("batched", "change", "future", "item")
+    __slots__ = ("batched", "change", "future", "item", "synced")
 
     def __init__(
         self,
@@ -69,11 +75,13 @@ class _Job:
         item: object = None,
         *,
         batched: bool = False,
+        synced: bool = True,
     ) -> None:
         self.change = change
         self.future = future
         self.item = item
         self.batched = batched
+        self.synced = synced
 
 
 _Outcome = tuple["asyncio.Future[Any]", object, Exception | None]
@@ -100,6 +108,10 @@ class Writer:
         self._hooks = hooks
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._held: _Job | None = None  # taken from the queue but belongs to the next step
+        self._log = -1  # the write-ahead log, open for syncing since the first time
+        self._must_sync = False  # somebody in the running group waits for more than the commit
+        self._synced_changes = 0  # how many of the connection's changes are durable
+        self._failed: DatabaseUnavailable | None = None  # a sync failed: what it lost is unknown
         self._closing = False
         self._thread = threading.Thread(target=self._run, name=f"{path.stem}-writer", daemon=True)
         self._thread.start()
@@ -111,11 +123,15 @@ class Writer:
         return await future
 
     async def submit_batched(
-        self, change: Callable[[Connection, Sequence[I]], Sequence[T | Exception]], item: I
+        self,
+        change: Callable[[Connection, Sequence[I]], Sequence[T | Exception]],
+        item: I,
+        *,
+        synced: bool = True,
     ) -> T:
-        """Queue `item` for `change`; return its result once it is durable."""
+        """Queue `item` for `change`; return its result once it is committed, `synced`: durable."""
         future: asyncio.Future[T] = self._loop.create_future()
-        self._jobs.put(_Job(change, future, item, batched=True))
+        self._jobs.put(_Job(change, future, item, batched=True, synced=synced))
         return await future
 
     def close(self) -> None:
@@ -145,18 +161,48 @@ class Writer:
         self._refuse_the_rest()
         self._checkpoint("TRUNCATE")
         self._connection.close()
+        if self._log >= 0:
+            os.close(self._log)
+            self._log = -1
 
     def _group(self, first: _Job) -> list[_Outcome]:
         """Run `first` and whatever waits in one transaction; return who is to be told what."""
         done: list[_Outcome] = []
+        self._must_sync = False
         try:
+            if self._failed is not None:
+                raise self._failed
             self._connection.execute("BEGIN IMMEDIATE")
             self._run_jobs(first, done)
             self._hooks.before_commit(self._connection)
             self._connection.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 - every caller of the group is told
             return self._undo_group(first, done, error)
+        if self._must_sync and self._connection.total_changes != self._synced_changes:
+            try:
+                self._sync_log()
+            except OSError as error:
+                self._failed = DatabaseUnavailable(
+                    f"database {self._path.name}: its log cannot be made durable "
+                    f"({os.strerror(error.errno or 0)}); it is used no more.",
+                    next_step="Check the system disk, then start the daemon again.",
+                )
+                log.error("%s", self._failed.reason)  # noqa: TRY400 - the reason says it all
+                return [(future, None, self._failed) for future, _, _ in done]
         return done
+
+    def _sync_log(self) -> None:
+        """Make every commit so far durable; a failed sync is never repeated (fsync(2))."""
+        if self._log < 0:
+            # The log lives as long as the connection. Its name is made durable once.
+            self._log = os.open(f"{self._path}-wal", os.O_RDWR | os.O_CLOEXEC)
+            folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        os.fdatasync(self._log)
+        self._synced_changes = self._connection.total_changes
 
     def _undo_group(self, first: _Job, done: list[_Outcome], error: Exception) -> list[_Outcome]:
         cause = error.__cause__ if isinstance(error, _GroupLost) else error
@@ -220,6 +266,7 @@ class Writer:
 
     def _run_batch(self, batch: list[_Job]) -> list[_Outcome]:
         """Run one job, or the jobs of one batch; a batch that fails is run one by one."""
+        self._must_sync = self._must_sync or any(job.synced for job in batch)
         try:
             results = self._in_savepoint(batch)
         except _GroupLost:
