@@ -3,12 +3,14 @@
 
 import asyncio
 import hashlib
+import os
 
 import pytest
 from archivebox import Box, Made, made
 
 from scrigno.archive.ingest import StoreOutcome
 from scrigno.archive.replicate import displace
+from scrigno.volumes.states import ErrorKind, VolumeError
 from scrigno.volumes.volume import Volume
 
 OTHER = {"PatientName": "Other^Name"}
@@ -107,3 +109,42 @@ async def test_a_held_object_that_comes_again_while_it_is_rejected_is_not_lost(
     if not known:
         assert box.on("data") == {}
         assert await box.staged() == 0
+
+
+@pytest.mark.spec("ST-6")
+async def test_the_last_copy_that_cannot_be_read_stays_when_staging_has_let_go(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row still names the entry of staging: the power failed between letting go and the row."""
+    one = made(1)
+    await box.store(one)
+    row = await box.catalogue.instance(one.uid)
+    await box.staging.release(row.staged_as)
+    digest, failing = Volume.digest, [True]
+
+    async def bad_sector(volume: Volume, key: str) -> tuple[str, int]:
+        if failing:
+            raise VolumeError(volume.name, ErrorKind.IO, "Input/output error (EIO)")
+        return await digest(volume, key)
+
+    monkeypatch.setattr(Volume, "digest", bad_sector)
+    report = await box.verifier.verify()
+    assert (report.copies_bad, report.repaired) == (1, 0)
+    assert box.on("data") == {one.key: one.file}
+    failing.clear()
+    assert (await box.verifier.verify()).copies_good == 1
+
+
+@pytest.mark.parametrize("pixels", [64, 3 << 20])
+async def test_a_damaged_copy_is_not_handed_to_the_decoder(box: Box, pixels: int) -> None:
+    one = made(1, pixels=pixels)
+    await box.store(one)
+    await box.placement.replicate(None, one.key, one.digest, sources=("data",), target="backup1")
+    await box.catalogue.paid(one.uid, "backup1")
+    path = box.root / "data" / one.key
+    path.write_bytes(path.read_bytes()[:-4] + b"\xff\xff\xff\xff")
+    fd = await box.retrieval.memfd(await box.catalogue.instance(one.uid))
+    try:
+        assert os.pread(fd, os.fstat(fd).st_size, 0) == one.file
+    finally:
+        os.close(fd)

@@ -7,6 +7,7 @@ its first byte leaves, so that a damaged copy is passed over unnoticed; of a lar
 sees the stream break instead of a whole but wrong object.
 """
 
+import asyncio
 import hashlib
 import logging
 import os
@@ -103,7 +104,7 @@ class Retrieval:
         return b"".join([chunk async for chunk in self._checked(instance)])
 
     async def memfd(self, instance: StoredInstance) -> int:
-        """Return a memfd with the whole Part 10 file, unchecked; the caller closes it.
+        """Return a memfd with the whole Part 10 file; the caller closes it.
 
         Raises ObjectUnavailable.
         """
@@ -113,7 +114,12 @@ class Retrieval:
             except VolumeError as error:
                 self._failed(instance, volume, error)
                 continue
-            if os.fstat(fd).st_size == instance.size:
+            try:
+                whole = await asyncio.to_thread(_digest_of, fd) == instance.digest
+            except BaseException:
+                os.close(fd)
+                raise
+            if whole:
                 return fd
             os.close(fd)
             self._damaged(instance, volume.spec.name)
@@ -121,10 +127,10 @@ class Retrieval:
         try:
             async for chunk in self._checked(instance):
                 await self._staging.run(os.write, fd, chunk)
-        except ObjectUnavailable:
+            await self._staging.run(os.lseek, fd, 0, os.SEEK_SET)
+        except BaseException:
             os.close(fd)
             raise
-        await self._staging.run(os.lseek, fd, 0, os.SEEK_SET)
         return fd
 
     # the way of the bytes ----------------------------------------------------------------------
@@ -233,6 +239,14 @@ class Retrieval:
         )
         self._counters.add("retrieve_damaged_copies", volume=volume)
         self.on_suspect(instance)
+
+
+def _digest_of(memory: int) -> str:
+    digest, offset = hashlib.sha256(), 0
+    while chunk := os.pread(memory, CHUNK_BYTES, offset):
+        digest.update(chunk)
+        offset += len(chunk)
+    return digest.hexdigest()
 
 
 async def _resumed(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:

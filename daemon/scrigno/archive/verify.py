@@ -240,7 +240,7 @@ class Verifier:
         )
         if not repair:
             return False
-        if not good and target.staged_as is None:
+        if not good and not await self._placement.stages(target.staged_as, target.digest):
             log.error("object %s: no good copy is left", target.sop_instance_uid)
             if finding is Finding.MISSING:
                 await self._catalogue.copy_missing(target.sop_instance_uid, name)

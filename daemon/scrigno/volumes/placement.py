@@ -122,6 +122,17 @@ class Placement:
         if result.outcome is PutOutcome.CONFLICT:
             raise KeyConflict(key, result.existing_digest, target)
 
+    async def stages(self, journal_name: str | None, digest: str) -> bool:
+        """Tell whether staging has the object under this name, whole; reads all of it."""
+        if journal_name is None:
+            return False
+        try:
+            sealed = await self._staging.open_entry(journal_name)
+        except (StagingFull, StagingFailed):
+            return False
+        sealed.close()
+        return sealed.digest == digest
+
     async def _source(
         self, journal_name: str | None, key: str, digest: str, sources: Sequence[str]
     ) -> Sealed:
