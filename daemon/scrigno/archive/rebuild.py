@@ -10,7 +10,7 @@ where they do not.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Final
@@ -27,7 +27,7 @@ from scrigno.volumes.states import VolumeError
 from scrigno.volumes.volume import Scanned, Volume, Volumes
 
 from .appraisal import UNREADABLE, Admit, Aside, appraise
-from .arrivals import INBOX_PREFIX, Arrival, from_note, from_sidecar, sidecar_key
+from .arrivals import INBOX_PREFIX, Arrival, from_note, from_sidecar, inbox_key, sidecar_key
 from .copies import OBJECTS_PREFIX, Difference, differences, files_of
 from .errors import IngestError
 from .receipts import IngestRules
@@ -97,7 +97,7 @@ class Rebuilder:
             await self._objects(source, report, progress, cancelled)
             await self._inbox(source, report, cancelled)
         if not report.cancelled:
-            await self._copies_elsewhere()
+            await self._copies_elsewhere(set(report.volumes))
         await self._catalogue.sync()
         self._on_debt()
         return report
@@ -261,9 +261,14 @@ class Rebuilder:
                 if cancelled():
                     report.cancelled = True
                     return
-                if scanned.digest is not None and scanned.key.endswith(".dcm"):
-                    await self._catalogue.inbox_add(await self._inbox_item(volume, scanned))
-                    report.inbox += 1
+                if not scanned.key.endswith(".dcm"):
+                    continue
+                if scanned.digest is None or scanned.key != inbox_key(scanned.digest):
+                    log.warning("volume %s: %s is damaged", volume.spec.name, scanned.key)
+                    report.damaged += 1
+                    continue
+                await self._catalogue.inbox_add(await self._inbox_item(volume, scanned))
+                report.inbox += 1
 
     async def _inbox_item(self, volume: Volume, scanned: Scanned) -> NewInboxItem:
         """Describe a kept object from its sidecar and what of it can be read."""
@@ -291,6 +296,7 @@ class Rebuilder:
             transfer_syntax_uid=arrival.transfer_syntax_uid,
             comment=sidecar.get("comment", ""),
             copies=(volume.spec.name,),
+            owed=tuple(v.spec.name for v in self._volumes.ordered if v is not volume),
         )
         try:
             _, admit = await self._understand(volume, scanned)
@@ -300,8 +306,11 @@ class Rebuilder:
 
     # copies on other volumes -------------------------------------------------------------------
 
-    async def _copies_elsewhere(self) -> None:
-        """Record the copies that volumes have, and owe them what they have not."""
+    async def _copies_elsewhere(self, read: Container[str]) -> None:
+        """Record the copies that volumes have, and owe them what they have not.
+
+        What a volume that was `read` has and was not recorded then is another object or damaged.
+        """
         for volume in self._volumes.ordered:
             name = volume.spec.name
             if not volume.readable:
@@ -310,9 +319,9 @@ class Rebuilder:
             owed: list[str] = []
             found = differences(self._catalogue, volume, await files_of(volume))
             async for row, difference in found:
-                if difference is Difference.UNRECORDED:
+                if difference is Difference.UNRECORDED and name not in read:
                     await self._catalogue.paid(row.sop_instance_uid, name)
-                elif difference is Difference.UNKNOWN:
+                elif difference is not Difference.GONE:
                     owed.append(row.sop_instance_uid)
                 if len(owed) >= OWED_AT_ONCE:
                     await self._catalogue.owe(owed, name)

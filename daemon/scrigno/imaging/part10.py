@@ -29,6 +29,7 @@ from .errors import NotDicom
 PREAMBLE_BYTES: Final = 128
 _MAGIC: Final = b"DICM"
 _MAX_META_ELEMENTS: Final = 64
+_MAX_UID: Final = 16 << 10  # 64 by the standard; what came in a command set is found again
 _SOP_CLASS, _SOP_INSTANCE = 0x00080016, 0x00080018
 _META_SOP_CLASS, _META_SOP_INSTANCE, _META_TRANSFER_SYNTAX = 0x00020002, 0x00020003, 0x00020010
 
@@ -150,7 +151,7 @@ def _meta(data: bytes, start: int) -> tuple[dict[int, str], int]:
 
 
 def _uid(data: bytes, element: Element) -> str:
-    value = data[element.start : element.start + min(element.length, 128)]
+    value = data[element.start : element.start + min(element.length, _MAX_UID)]
     return value.decode("ascii", "replace").strip("\0 ")
 
 
