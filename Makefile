@@ -7,7 +7,7 @@ STAMP := $(VENV)/.built
 ROOMS := daemon tests bench tools
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-fast check format bench spec mutants lock deb clean
+.PHONY: help build run test test-fast check format bench spec mutants screens schema lock deb clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -43,6 +43,13 @@ spec: build $(VENV)/.dev ## print the rows of the specification proved by a test
 
 mutants: build $(VENV)/.dev ## break the durable path on purpose, one way at a time, and see a test fail
 	@$(BIN)/python tools/mutants.py
+
+screens: build $(VENV)/.dev ## take the pictures under docs/screens
+	@$(BIN)/python tools/screens.py
+
+schema: build ## write config/scrigno.schema.json anew from the settings' own table
+	@$(BIN)/python -c 'import json; from scrigno.settings.boot import json_schema; \
+	    print(json.dumps(json_schema(), indent=2, ensure_ascii=False))' > config/scrigno.schema.json
 
 lock: $(VENV)/.dev ## write the locked versions anew from pyproject.toml
 	@$(BIN)/pip-compile --quiet --strip-extras --no-emit-index-url --no-emit-trusted-host \
