@@ -29,6 +29,7 @@ CALLING_AE = "BENCH"
 DESTINATION_AE = "BENCHDEST"
 VERIFICATION = "1.2.840.10008.1.1"
 APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
+CONNECTIONS_PER_NODE = 8
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 
 
@@ -120,8 +121,10 @@ def open_associations(
     """Ask for an association on each of `count` connections: they, and how many got one in time."""
     peers = []
     request = association_request(called)
-    for _ in range(count):
-        peer = socket.create_connection(("127.0.0.1", port), timeout=10)
+    for number in range(count):
+        # from many addresses, as in a clinic: servers guard against a node that opens them all
+        source = (f"127.0.1.{1 + number // CONNECTIONS_PER_NODE}", 0)
+        peer = socket.create_connection(("127.0.0.1", port), timeout=10, source_address=source)
         peer.sendall(request)
         peers.append(peer)
     poll = select.poll()
