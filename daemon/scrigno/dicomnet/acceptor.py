@@ -72,6 +72,7 @@ class Acceptor:
         self._limits = limits
         self._counters = counters
         self._task: asyncio.Task[None] | None = None
+        self._counted: AssociationRequest | None = None  # until an association uncounts itself
 
     @property
     def task(self) -> asyncio.Task[None] | None:
@@ -84,6 +85,7 @@ class Acceptor:
         if rejection is not None:
             self._note_rejection(received.request, rejection)
             return rejection
+        self._counted = received.request
         self._task = asyncio.get_running_loop().create_task(self._negotiate(received))
         self._task.add_done_callback(self._negotiated)
         return None
@@ -101,21 +103,16 @@ class Acceptor:
 
     async def _negotiate(self, received: ReceivedRequest) -> None:
         request = received.request
-        counted = True
-        try:
-            answer = await self._ask(request)
-            upper = self.upper
-            if upper is None or upper.state is not State.STA3:
-                return
-            if isinstance(answer, Rejection):
-                self._note_rejection(request, answer)
-                upper.fire(Event.ASSOCIATE_REJECT, encode_associate_rj(answer))
-                return
-            self._establish(upper, received, answer)
-            counted = False  # the association uncounts itself
-        finally:
-            if counted:
-                self._register.failed(request)
+        answer = await self._ask(request)
+        upper = self.upper
+        if upper is None or upper.state is not State.STA3:
+            return
+        if isinstance(answer, Rejection):
+            self._note_rejection(request, answer)
+            upper.fire(Event.ASSOCIATE_REJECT, encode_associate_rj(answer))
+            return
+        self._establish(upper, received, answer)
+        self._counted = None
 
     async def _ask(self, request: AssociationRequest) -> Acceptance | Rejection:
         try:
@@ -152,6 +149,10 @@ class Acceptor:
 
     def _negotiated(self, task: asyncio.Task[None]) -> None:
         self._task = None
+        # Here, because a task that is cancelled before it has begun runs no `finally` of its own.
+        if self._counted is not None:
+            self._register.failed(self._counted)
+            self._counted = None
         if task.cancelled() or task.exception() is None:
             return
         log.error("association: the negotiation failed", exc_info=task.exception())
