@@ -301,15 +301,21 @@ async def test_offset_and_limit_cut_the_newest_first(archive: Catalogue) -> None
 async def test_many_matches_come_in_portions(archive: Catalogue, monkeypatch) -> None:
     whole = await find(archive)
     series = await find(archive, Level.SERIES)
-    for module in ("scrigno.catalogue.find", "scrigno.catalogue.catalogue"):
-        monkeypatch.setattr(f"{module}.PORTION", 3)
+    monkeypatch.setattr("scrigno.catalogue.find.PORTION", 3)
     monkeypatch.setattr("scrigno.catalogue.selection.FEW", 2)
     monkeypatch.setattr("scrigno.catalogue.catalogue.FIND_PAGE", 2)
     assert await find(archive) == whole
     assert await find(archive, Level.SERIES) == series
     assert len(await find(archive, PatientName=Wildcard("*a*"), ModalitiesInStudy="CT")) == 2
-    query = FindQuery(level=Level.STUDY, offset=4, limit=3)
-    assert len([row async for row in archive.find(query)]) == 3
+    for keys in ((), (FindKey(keyword="StudyDescription", matching=Wildcard("Descr*")),)):
+        for level in (Level.STUDY, Level.SERIES):
+            query = FindQuery(level=level, keys=keys, offset=3, limit=3)
+            part = [row async for row in archive.find(query)]
+            query = FindQuery(level=level, keys=keys)
+            assert part == [row async for row in archive.find(query)][3:6]
+    assert await find(archive, StudyDescription=Wildcard("descr*")) == []
+    assert len(await find(archive, StudyDescription=Wildcard("*escr*"))) == 7
+    assert len(await find(archive, fuzzy=True, PatientName="r")) == 1
 
 
 async def test_a_query_that_is_closed_early_stops(archive: Catalogue) -> None:

@@ -104,12 +104,15 @@ def test_a_pattern_matches_as_the_standard_says(engine, text: str, pattern: str)
 def test_a_keyed_text_matches_by_what_was_sent(engine, text: str, pattern: str) -> None:
     """The folded column only narrows: it never loses a match nor adds one."""
     column = Column(name="value", key="value_key", index="study_id")
-    test = conditions._wildcard(column, pattern)
-    found = holds(engine, test, value=text, value_key=fold(text))
+    condition = conditions._wildcard("study", column, pattern)
+    found = holds(engine, condition.test, value=text, value_key=fold(text))
     if text == text.strip(" ^") and "  " not in text:
         assert found == reference(text, pattern)
     else:
         assert not found or reference(text, pattern)
+    if found:
+        narrowed = conditions.folded_glob("value_key", pattern)
+        assert holds(engine, narrowed, value=text, value_key=fold(text))
 
 
 @pytest.mark.spec("DN-5")

@@ -14,10 +14,16 @@ from .model import COLUMNS, FROM, REQUESTS, STUDY_SETS, TABLES, expression, keyw
 from .query import FindQuery, Level
 from .records import CopyState, FindRow, FindValue
 from .requests import requests_of_text
+from .sql import ALWAYS, Sql
 
 
-def rows_of(connection: Connection, query: FindQuery, numbers: Sequence[int]) -> list[FindRow]:
-    """Return the answers for matches of `query`, in the order of `numbers`."""
+def rows_of(
+    connection: Connection, query: FindQuery, numbers: Sequence[int], test: Sql = ALWAYS
+) -> list[FindRow]:
+    """Return the answers for those of `numbers` that pass `test`, in the order of `numbers`.
+
+    `test` is one of rows of `study`, and `query` then one of studies.
+    """
     wanted = list(dict.fromkeys([*uniques(query.level), *(key.keyword for key in query.keys)]))
     wanted = [keyword for keyword in wanted if keyword in keywords(query.level)]
     table = TABLES[query.level]
@@ -25,8 +31,8 @@ def rows_of(connection: Connection, query: FindQuery, numbers: Sequence[int]) ->
     inside = dialect.numbers_in(f"{table}.id", numbers)
     found = connection.execute(
         f"SELECT {table}.id, {table}.character_set, {', '.join(expressions)} "  # noqa: S608 - our texts
-        f"FROM {FROM[query.level]} WHERE {inside.text}",
-        inside.parameters,
+        f"FROM {FROM[query.level]} WHERE {inside.text} AND {test.text}",
+        inside.parameters + test.parameters,
     )
     held = copies.copies_of(connection, numbers) if query.level is Level.IMAGE else {}
     answers = {}

@@ -12,8 +12,8 @@ from scrigno.core.counters import Counters
 from scrigno.db.engine import Database
 from scrigno.db.sqlite import Connection
 
-from . import answers, copies, details, inbox, maintenance, studies
-from .find import PORTION, Search
+from . import copies, details, inbox, maintenance, studies
+from .find import Portion, Search
 from .gains import HELD, MISSING
 from .intake import Intake
 from .query import FindQuery
@@ -120,21 +120,29 @@ class Catalogue:
     async def find(self, query: FindQuery) -> AsyncGenerator[FindRow, None]:
         """Yield the matches, newest first, a page at a time; closing the iterator stops it."""
         left = query.limit
-        skipped = query.offset
+        skip = query.offset
         before: int | None = None
         while left is None or left > 0:
-            numbers = await self._db.read(partial(_portion, query=query, before=before))
-            for place in range(skipped, len(numbers), FIND_PAGE):
-                some = numbers[place : place + FIND_PAGE][:left]
-                for row in await self._db.read(partial(answers.rows_of, query=query, numbers=some)):
+            portion = await self._db.read(partial(_portion, query=query, before=before))
+            numbers = portion.numbers
+            for place in range(skip if portion.exact else 0, len(numbers), FIND_PAGE):
+                some = numbers[place : place + FIND_PAGE]
+                if portion.exact:
+                    some = some[:left]
+                rows = await self._db.read(
+                    partial(_answers, query=query, numbers=some, exact=portion.exact)
+                )
+                if not portion.exact:  # only now it is known which of them count
+                    rows, skip = rows[skip:], max(0, skip - len(rows))
+                for row in rows[:left]:
                     yield row
                 if left is not None:
-                    left -= len(some)
+                    left -= len(rows)
                     if left <= 0:
                         return
-            if len(numbers) < PORTION:
+            if portion.last:
                 return
-            skipped = max(0, skipped - len(numbers))
+            skip = max(0, skip - len(numbers))
             before = numbers[-1]
 
     async def find_count(self, query: FindQuery) -> int:
@@ -316,5 +324,14 @@ class Catalogue:
         return changed
 
 
-def _portion(connection: Connection, query: FindQuery, before: int | None) -> list[int]:
+def _portion(connection: Connection, query: FindQuery, before: int | None) -> Portion:
     return Search(connection, query).portion(before)
+
+
+def _answers(
+    connection: Connection,
+    query: FindQuery,
+    numbers: list[int],
+    exact: bool,  # noqa: FBT001 - given by keyword through partial
+) -> list[FindRow]:
+    return Search(connection, query).answers(numbers, exact=exact)

@@ -40,6 +40,8 @@ class Condition:
     arms: tuple[Sql, ...] = ()
     # whether the arms select from `study` itself, so that carried columns can be tested there
     arms_of_study: bool = True
+    # whether every row that the arms name passes the test too; else the arms only narrow
+    arms_suffice: bool = True
     # only columns that every list index carries
     carried: bool = False
 
@@ -179,7 +181,6 @@ def of_matching(
     table: str, column: Column, matching: Matching, *, fuzzy: bool = False
 ) -> Condition | None:
     """Return the condition of one key of a query, or None when everything matches."""
-    test: Sql
     match matching:
         case Universal() | SequenceMatch():
             return None
@@ -189,16 +190,15 @@ def of_matching(
             parts = [of_matching(table, column, _one(uid), fuzzy=fuzzy) for uid in uids]
             return any_of([part for part in parts if part is not None])
         case Single(text):
-            test = _single(column, text)
+            return _single(table, column, text)
+        case Wildcard(text) if set(text) <= {"*"}:
+            return None
         case Wildcard(text):
-            if set(text) <= {"*"}:
-                return None
-            test = _wildcard(column, text)
+            return _wildcard(table, column, text)
         case DateRange(low, high):
-            test = date_range(column, low, high)
+            return _indexed(table, column, date_range(column, low, high))
         case TimeRange(low, high):
-            test = time_range(column, low, high)
-    return _indexed(table, column, test)
+            return _indexed(table, column, time_range(column, low, high))
 
 
 def any_of(parts: Sequence[Condition]) -> Condition | None:
@@ -211,6 +211,7 @@ def any_of(parts: Sequence[Condition]) -> Condition | None:
     return Condition(
         test=either(part.test for part in parts),
         arms=arms if all(part.arms for part in parts) else (),
+        arms_suffice=all(part.arms_suffice for part in parts),
         carried=all(part.carried for part in parts),
     )
 
@@ -219,7 +220,8 @@ def _one(text: str) -> Matching:
     return Wildcard(text) if has_wildcard(text) else Single(text)
 
 
-def _indexed(table: str, column: Column, test: Sql) -> Condition:
+def _indexed(table: str, column: Column, test: Sql, narrowed: Sql | None = None) -> Condition:
+    """Return the condition with the index that finds it, by `narrowed` when the test needs more."""
     if not column.index or table not in ("study", "patient"):
         return Condition(test=test)
     if table == "patient":
@@ -229,24 +231,25 @@ def _indexed(table: str, column: Column, test: Sql) -> Condition:
         )
     if column.name in ("study_date", "patient_sex"):
         return Condition(test=test, carried=True)
-    return Condition(test=test, arms=(_arm(table, index_name(column.index), test),))
+    arm = _arm(table, index_name(column.index), narrowed or test)
+    return Condition(test=test, arms=(arm,), arms_suffice=narrowed is None)
 
 
-def _single(column: Column, text: str) -> Sql:
+def _single(table: str, column: Column, text: str) -> Condition:
     match column.kind:
         case Kind.DATE:
-            return date_range(column, text, text)
+            return _indexed(table, column, date_range(column, text, text))
         case Kind.TIME:
-            return time_range(column, text, text)
+            return _indexed(table, column, time_range(column, text, text))
         case Kind.NUMBER:
-            return _number(column, text)
+            return _indexed(table, column, _number(column, text))
         case Kind.TEXT if column.key:
             # The folded column is indexed; the text itself decides (C.2.2.2.1: case matters).
-            return both(
-                [Sql(f"{column.key} = ?", (names.key(text),)), Sql(f"{column.name} = ?", (text,))]
-            )
+            folded = Sql(f"{column.key} = ?", (names.key(text),))
+            test = both([folded, Sql(f"{column.name} = ?", (text,))])
+            return _indexed(table, column, test, folded)
         case _:
-            return Sql(f"{column.name} = ?", (text,))
+            return _indexed(table, column, Sql(f"{column.name} = ?", (text,)))
 
 
 def _number(column: Column, text: str) -> Sql:
@@ -262,24 +265,28 @@ def _number(column: Column, text: str) -> Sql:
     )
 
 
-def _wildcard(column: Column, text: str) -> Sql:
+def _wildcard(table: str, column: Column, text: str) -> Condition:
     test = glob(column.name, text)
     if column.kind is not Kind.TEXT or not column.key or not column.index:
-        return test
-    # The folded column is indexed: let it find what may match, the text itself decides. Only
-    # ASCII pieces fold one by one as they do inside the whole text.
+        return _indexed(table, column, test)
+    narrowed = folded_glob(column.key, text)
+    return _indexed(table, column, both([narrowed, test]), narrowed)
+
+
+def folded_glob(key: str, text: str) -> Sql:
+    """Return the test of a folded column that everything passes that matches a pattern as sent.
+
+    Only ASCII pieces fold one by one as they do inside the whole text; the others, and `?`, may
+    be anything here.
+    """
     pieces = [
         dialect.literal(names.fold(piece)) if piece.isascii() else "*"
         for piece in re.split(r"[*?]", text)
     ]
     folded = _STARS.sub("*", "*".join(pieces))
-    if text.endswith(("*", "?")) and not folded.endswith("*"):
-        folded += "*"
-    if folded == "*":
-        return test
-    prefix = names.fold(re.split(r"[*?]", text, maxsplit=1)[0])
-    ranges = prefix_range(column.key, prefix if prefix.isascii() else "")
-    return both([*ranges, dialect.matches(column.key, folded), test])
+    prefix = re.split(r"[*?]", text, maxsplit=1)[0]
+    ranges = prefix_range(key, names.fold(prefix)) if prefix.isascii() else []
+    return both([*ranges, *([] if folded == "*" else [dialect.matches(key, folded)])])
 
 
 def date_range(column: Column, low: str, high: str) -> Sql:

@@ -7,22 +7,33 @@ what is below it, are those that came with the study; at PATIENT level they are 
 patient as first seen.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from scrigno.db.sqlite import Connection
 
-from . import conditions, dialect, fulltext, names
+from . import answers, conditions, dialect, fulltext, names
 from .columns import Column, Kind, index_name
 from .conditions import Condition
 from .model import COLUMNS, MOMENTS, REQUESTS, TABLES
 from .model import keywords as keywords  # the node and the web ask for it here
 from .query import DateRange, FindKey, FindQuery, Level, Matching, SequenceMatch, TimeRange
-from .records import UnsupportedKey
+from .records import FindRow, UnsupportedKey
 from .selection import Studies
 from .sql import ALWAYS, Sql, both
 
 # As many numbers are looked for at once; more come in further portions.
 PORTION: Final = 100_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Portion:
+    """Numbers of matches; unless `exact` some may turn out to be none when they are read."""
+
+    numbers: list[int]
+    exact: bool
+    last: bool
 
 
 class Search:
@@ -48,36 +59,39 @@ class Search:
         ).fetchone()
         return 0 if row is None else int(row[0])
 
-    def portion(self, before: int | None) -> list[int]:
-        """Return the numbers of up to PORTION matches below `before`, the newest first.
+    def portion(self, before: int | None) -> Portion:
+        """Return up to PORTION matches below `before`, the newest first; of studies all of them.
 
         The first portion is looked for in whichever order is quickest; only when there is more
         than one are they walked in order.
         """
         if self._query.level is Level.STUDY:
             studies = self._studies()
-            if before is None:
-                found = studies.up_to(PORTION + 1)
-                if len(found) <= PORTION:
-                    return sorted(found, reverse=True)
-            return studies.before(1 << 62 if before is None else before, PORTION)
+            return Portion(numbers=studies.newest(), exact=studies.exact, last=True)
         where = self._where()
         if before is None:
             found = self._numbers(where, "LIMIT ?", PORTION + 1)
             if len(found) <= PORTION:
-                return sorted(found, reverse=True)
+                return Portion(numbers=sorted(found, reverse=True), exact=True, last=True)
             before = 1 << 62
         below = both([where, Sql("id < ?", (before,))])
-        return self._numbers(below, "ORDER BY id DESC LIMIT ?", PORTION)
+        found = self._numbers(below, "ORDER BY id DESC LIMIT ?", PORTION)
+        return Portion(numbers=found, exact=True, last=len(found) < PORTION)
+
+    def answers(self, numbers: Sequence[int], *, exact: bool) -> list[FindRow]:
+        """Return the answers of those of these that match, in this order."""
+        test = ALWAYS if exact else self._studies().tests()
+        return answers.rows_of(self._connection, self._query, numbers, test)
 
     def _numbers(self, where: Sql, tail: str, limit: int) -> list[int]:
-        return [
-            row[0]
-            for row in self._connection.execute(
+        found: list[int] = dialect.many_numbers(
+            self._connection,
+            Sql(
                 f"SELECT id FROM {self._table} WHERE {where.text} {tail}",  # noqa: S608 - our texts
                 (*where.parameters, limit),
-            )
-        ]
+            ),
+        ).tolist()
+        return found
 
     # conditions ----------------------------------------------------------------------------------
 
@@ -188,11 +202,12 @@ class Search:
         if column.name not in ("patient_name", "referring_physician_name") or not words:
             return condition
         select, parameter = fulltext.condition(words)
-        tested = Sql(
-            f"SELECT id FROM study WHERE id IN ({select}) AND {condition.test.text}",  # noqa: S608 - our texts
-            (parameter, *condition.test.parameters),
+        return Condition(
+            test=condition.test,
+            arms=(Sql(select, (parameter,)),),
+            arms_of_study=False,
+            arms_suffice=False,
         )
-        return Condition(test=condition.test, arms=(tested,))
 
     def _set_condition(self, level: Level, key: FindKey) -> Condition | None:
         if level is not Level.STUDY:

@@ -209,10 +209,14 @@ def _series(database: Database) -> None:
         *("series_number", "series_day", "series_micros"),
         name="series_by_study",
     )
-    _index(
-        database, "series", "series_description_key", "study", name="series_by_series_description"
-    )
-    _index(database, "series", "body_part_examined", "study", name="series_by_body_part_examined")
+    # what else a filter asks of the same series stands behind the study
+    for column in ("series_description_key", "body_part_examined"):
+        _index(
+            database,
+            "series",
+            *(column, "study", "series_number", "series_day", "series_micros"),
+            name=f"series_by_{column.removesuffix('_key')}",
+        )
     # items of RequestAttributesSequence (0040,0275), for matching
     _create(
         database,

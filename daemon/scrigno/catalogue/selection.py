@@ -29,6 +29,7 @@ FEW: Final = 2000
 _STRETCH: Final = 1.25
 _SHORTEST_WALK: Final = 512
 _LONGER: Final = 4
+_TESTED_AT_ONCE: Final = 10_000
 
 
 class Studies:
@@ -53,7 +54,9 @@ class Studies:
             return len(few)
         if not self._others:
             return self._number(self.total_query())
-        return int(np.count_nonzero(self._chosen()))
+        if self.exact:
+            return int(np.count_nonzero(self._chosen()))
+        return self._tested(self.newest())
 
     def page(
         self, sort: str, *, descending: bool, offset: int, limit: int, total: int
@@ -79,28 +82,24 @@ class Studies:
             self._few_known = True
         return self._few
 
-    def up_to(self, limit: int) -> list[int]:
-        """Return at most `limit` of the numbers, in no order."""
+    @property
+    def exact(self) -> bool:
+        """Whether `newest` names only studies that pass all tests."""
+        return (self._few_known and self._few is not None) or all(
+            each.arms_suffice or not each.arms for each in self._others
+        )
+
+    def newest(self) -> list[int]:
+        """Return the numbers of all, the newest first; unless `exact`, of some more."""
         few = self.few()
         if few is not None:
-            return few[:limit]
+            return sorted(few, reverse=True)
         if self._others:
-            return [int(number) for number in np.flatnonzero(self._chosen())[:limit]]
-        walk = self.walk("study_date")
-        return self._numbers(Sql(f"{walk.text} LIMIT ?", (*walk.parameters, limit)))
-
-    def before(self, number: int, limit: int) -> list[int]:
-        """Return at most `limit` numbers below `number`, the highest first."""
-        if self._others:
-            found = np.flatnonzero(self._chosen())
-            return [int(one) for one in found[found < number][: -limit - 1 : -1]]
-        carried = self._carried
-        return self._numbers(
-            Sql(
-                f"SELECT id FROM study WHERE id < ? AND {carried.text} ORDER BY id DESC LIMIT ?",  # noqa: S608 - our texts
-                (number, *carried.parameters, limit),
-            )
-        )
+            found = np.flatnonzero(self._chosen())[::-1]
+        else:
+            found = np.sort(dialect.many_numbers(self._connection, self.walk("study_date")))[::-1]
+        numbers: list[int] = found.tolist()
+        return numbers
 
     def select(self) -> Sql:
         """Return a query for the numbers, to stand inside another one."""
@@ -216,6 +215,17 @@ class Studies:
             assert bits is not None  # noqa: S101 - only asked when there are other conditions
             self._bits = bits
         return self._bits
+
+    def _tested(self, numbers: Sequence[int]) -> int:
+        """Return how many of these pass all tests."""
+        tests, passed = self.tests(), 0
+        for place in range(0, len(numbers), _TESTED_AT_ONCE):
+            inside = dialect.numbers_in("id", numbers[place : place + _TESTED_AT_ONCE])
+            where = both([inside, tests])
+            passed += self._number(
+                Sql(f"SELECT count(*) FROM study WHERE {where.text}", where.parameters)  # noqa: S608 - our texts
+            )
+        return passed
 
     def _find_few(self) -> list[int] | None:
         for condition in self._others:
