@@ -137,3 +137,29 @@ async def test_an_entry_that_meets_a_fault_of_ours_stops_nothing(
     assert (await box.catalogue.instance(made(2).uid)) is not None
     assert await box.staged() == 2
     assert not box.recovery._task.done()
+
+
+@pytest.mark.spec("ST-3")
+async def test_a_volume_that_was_adopted_with_its_images_on_it_serves_them_again(
+    tmp_path: Path,
+) -> None:
+    """The only volume: what it is owed it has, and nobody else could give it."""
+    box = await Box(tmp_path, names=("data",)).open()
+    try:
+        one = made(1)
+        await box.store(one)
+        row = await box.catalogue.instance(one.uid)
+        await box.staging.release(row.staged_as)
+        await box.catalogue.unstaged([one.uid])
+        await box.replicator.replaced("data")
+        assert (await box.catalogue.instance(one.uid)).held_by() == ()
+        await box.replicator.pay(box.volumes.by_name("data"))
+        assert (await box.catalogue.instance(one.uid)).held_by() == ("data",)
+        # and what is damaged there is not believed
+        (tmp_path / "data" / one.key).write_bytes(b"rotten")
+        await box.replicator.replaced("data")
+        await box.replicator.pay(box.volumes.by_name("data"))
+        assert (await box.catalogue.instance(one.uid)).held_by() == ()
+        assert box.on("data")[one.key] == b"rotten"
+    finally:
+        await box.close()

@@ -265,6 +265,11 @@ class Replicator:
                 if not again:
                     raise
                 await displace(volume, debt.key, conflict.existing_digest)
+            except StagingFailed:
+                # No source is left, but a disk that was adopted may have it all the while.
+                if (await volume.digest(debt.key))[0] != debt.digest:
+                    raise
+                break
         if _is_kept(debt):
             await self._copy_sidecar(volume, debt)
 
