@@ -19,7 +19,7 @@ from typing import Any
 
 from pysqlite3 import dbapi2
 
-from scrigno.catalogue import names, rows, values
+from scrigno.catalogue import fulltext, names, rows, values
 from scrigno.catalogue.schema import INDEX_SCHEMA
 from scrigno.core.attributes import (
     InstanceAttributes,
@@ -295,7 +295,8 @@ class Generator:
                 **rows.columns_of(study, rows.STUDY_COLUMNS),
             }
         )
-        tables.words.append((number, " ".join(names.words(rows.searched(person, study)))))
+        texts = rows.searched(person, study)
+        tables.words.append((number, fulltext.kept(person.patient_name, texts)))
 
     def _series(
         self,

@@ -313,7 +313,9 @@ async def test_many_matches_come_in_portions(archive: Catalogue, monkeypatch) ->
             part = [row async for row in archive.find(query)]
             query = FindQuery(level=level, keys=keys)
             assert part == [row async for row in archive.find(query)][3:6]
-    assert await find(archive, StudyDescription=Wildcard("descr*")) == []
+    for level in (Level.STUDY, Level.SERIES, Level.IMAGE):
+        assert await find(archive, level, StudyDescription=Wildcard("descr*")) == []
+        assert await find(archive, level, PatientName=Wildcard("*zzz*")) == []
     assert len(await find(archive, StudyDescription=Wildcard("*escr*"))) == 7
     assert len(await find(archive, fuzzy=True, PatientName="r")) == 1
 

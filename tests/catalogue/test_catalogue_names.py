@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scrigno.catalogue.names import fold, key, name_keys, search_words, words
+from scrigno.catalogue.names import (
+    fold,
+    key,
+    name_keys,
+    name_pieces,
+    search_words,
+    searched_piece,
+    words,
+)
 from scrigno.core.attributes import PersonName
 
 
@@ -76,6 +84,19 @@ def test_a_name_sorts_by_its_first_group_that_is_there() -> None:
         "やまだ たろう",
     )
     assert name_keys(PersonName.parse("")) == ("", "", "")
+
+
+@given(st.text("abcé山ガ김 ^", max_size=20), st.data())
+def test_every_piece_of_a_name_that_is_long_enough_is_found(text: str, data: st.DataObject) -> None:
+    folded = fold(text)
+    start = data.draw(st.integers(0, len(folded)))
+    piece = folded[start : data.draw(st.integers(start, len(folded)))]
+    word = searched_piece(f"*{piece}*")
+    if word:
+        pieces = name_pieces(PersonName.parse(text))
+        assert any(each.startswith(word) for each in pieces)
+    else:
+        assert all(len(run) < 3 for run in piece.split())
 
 
 def test_quotes_and_operators_of_a_search_language_are_no_words() -> None:

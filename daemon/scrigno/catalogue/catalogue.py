@@ -126,7 +126,7 @@ class Catalogue:
             portion = await self._db.read(partial(_portion, query=query, before=before))
             numbers = portion.numbers
             for place in range(skip if portion.exact else 0, len(numbers), FIND_PAGE):
-                some = numbers[place : place + FIND_PAGE]
+                some: list[int] = numbers[place : place + FIND_PAGE].tolist()
                 if portion.exact:
                     some = some[:left]
                 rows = await self._db.read(
@@ -143,7 +143,7 @@ class Catalogue:
             if portion.last:
                 return
             skip = max(0, skip - len(numbers))
-            before = numbers[-1]
+            before = int(numbers[-1])
 
     async def find_count(self, query: FindQuery) -> int:
         """Return how many entities match, limit and offset aside."""

@@ -13,7 +13,7 @@ from typing import Final
 
 from scrigno.db.sqlite import Connection
 
-from . import dialect, names, values
+from . import dialect, fulltext, names, values
 from .columns import Column, Kind, index_name
 from .dictionaries import OTHER_BIT
 from .query import (
@@ -127,8 +127,10 @@ def _name_condition(table: str, column: Column, text: str, *, fuzzy: bool) -> Co
         return parts[0]
     # The first group finds the rows, all of them are tested.
     tests = both(part.test for part in parts)
-    arms = tuple(_with(arm, tests) for arm in parts[0].arms)
-    return Condition(test=tests, arms=arms)
+    first = parts[0]
+    return Condition(
+        test=tests, arms=first.arms, arms_of_study=first.arms_of_study, arms_suffice=False
+    )
 
 
 def _group_condition(table: str, column: Column, group: str, *, fuzzy: bool) -> Condition:
@@ -136,16 +138,18 @@ def _group_condition(table: str, column: Column, group: str, *, fuzzy: bool) -> 
         return both(fuzzy_tests(key, group)) if fuzzy else either(name_tests(key, group))
 
     begins = not fuzzy and not names.fold(group).startswith(("*", "?"))
-    return name_groups(table, column, test, begins=begins)
+    piece = "" if begins or fuzzy else names.searched_piece(group)
+    return name_groups(table, column, test, begins=begins, piece=piece)
 
 
 def name_groups(
-    table: str, column: Column, test: Callable[[str], Sql], *, begins: bool
+    table: str, column: Column, test: Callable[[str], Sql], *, begins: bool, piece: str = ""
 ) -> Condition:
     """Return the condition that some component group of a name passes `test`.
 
     `begins` tells that the test fixes how the group begins: then the index of each group finds
-    it. Otherwise one walk over an index that has all of them does.
+    it. `piece` is a word of the search index that every such name has. Otherwise one walk over an
+    index that has all of them finds it.
     """
     keys = (column.key, f"{column.key}2", f"{column.key}3")
     first = test(keys[0])
@@ -153,6 +157,14 @@ def name_groups(
     whole = either([first, *others])
     if not column.index or table not in ("study", "patient"):
         return Condition(test=whole)
+    if piece and table == "study" and column.name == "patient_name":
+        select, parameter = fulltext.condition([piece])
+        return Condition(
+            test=whole,
+            arms=(Sql(select, (parameter,)),),
+            arms_of_study=False,
+            arms_suffice=False,
+        )
     if table == "study" and not (begins and column.name == "patient_name"):
         return Condition(
             test=whole,
@@ -168,10 +180,6 @@ def name_groups(
 def _arm(table: str, index: str, test: Sql) -> Sql:
     using = dialect.using(index)
     return Sql(f"SELECT id FROM {table}{using} WHERE {test.text}", test.parameters)  # noqa: S608 - our names
-
-
-def _with(select: Sql, test: Sql) -> Sql:
-    return Sql(f"{select.text} AND {test.text}", select.parameters + test.parameters)
 
 
 # any attribute ---------------------------------------------------------------------------------

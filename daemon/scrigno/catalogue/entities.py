@@ -242,7 +242,8 @@ class Entities:
                 **rows.columns_of(sent, rows.STUDY_COLUMNS),
             },
         )
-        fulltext.put(connection, study.row, rows.searched(person, sent))
+        texts = rows.searched(person, sent)
+        fulltext.put(connection, study.row, person.patient_name, texts)
         self._gains.entities(studies=1)
         return study
 

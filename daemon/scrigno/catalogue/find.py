@@ -11,6 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from scrigno.db.sqlite import Connection
 
 from . import answers, conditions, dialect, fulltext, names
@@ -31,7 +34,7 @@ PORTION: Final = 100_000
 class Portion:
     """Numbers of matches; unless `exact` some may turn out to be none when they are read."""
 
-    numbers: list[int]
+    numbers: NDArray[np.int64]
     exact: bool
     last: bool
 
@@ -72,7 +75,7 @@ class Search:
         if before is None:
             found = self._numbers(where, "LIMIT ?", PORTION + 1)
             if len(found) <= PORTION:
-                return Portion(numbers=sorted(found, reverse=True), exact=True, last=True)
+                return Portion(numbers=np.sort(found)[::-1], exact=True, last=True)
             before = 1 << 62
         below = both([where, Sql("id < ?", (before,))])
         found = self._numbers(below, "ORDER BY id DESC LIMIT ?", PORTION)
@@ -83,15 +86,14 @@ class Search:
         test = ALWAYS if exact else self._studies().tests()
         return answers.rows_of(self._connection, self._query, numbers, test)
 
-    def _numbers(self, where: Sql, tail: str, limit: int) -> list[int]:
-        found: list[int] = dialect.many_numbers(
+    def _numbers(self, where: Sql, tail: str, limit: int) -> NDArray[np.int64]:
+        return dialect.many_numbers(
             self._connection,
             Sql(
                 f"SELECT id FROM {self._table} WHERE {where.text} {tail}",  # noqa: S608 - our texts
                 (*where.parameters, limit),
             ),
-        ).tolist()
-        return found
+        )
 
     # conditions ----------------------------------------------------------------------------------
 
@@ -247,7 +249,8 @@ def _patient_condition(condition: Condition) -> Sql:
         return condition.test
     select = " UNION ALL ".join(arm.text for arm in condition.arms)
     parameters = tuple(value for arm in condition.arms for value in arm.parameters)
-    return Sql(f"id IN ({select})", parameters)
+    named = Sql(f"id IN ({select})", parameters)
+    return named if condition.arms_suffice else both([named, condition.test])
 
 
 def _among(outer: str, inner: str, table: str, test: Sql) -> Sql:

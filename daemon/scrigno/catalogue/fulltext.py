@@ -6,6 +6,7 @@ On another engine this file is what changes: the four functions keep their meani
 
 from collections.abc import Iterable, Sequence
 
+from scrigno.core.attributes import PersonName
 from scrigno.db.sqlite import Connection, Value
 
 from . import names
@@ -14,12 +15,17 @@ from . import names
 MATCHING = "SELECT rowid AS id FROM study_words WHERE study_words MATCH ?"
 
 
-def put(connection: Connection, study: int, texts: Iterable[str]) -> None:
-    """Replace the words of a study. Writer only."""
+def put(connection: Connection, study: int, name: PersonName, texts: Iterable[str]) -> None:
+    """Replace the words of a study and the pieces of its patient's name. Writer only."""
     connection.execute(
         "INSERT OR REPLACE INTO study_words (rowid, words) VALUES (?, ?)",
-        (study, " ".join(names.words(texts))),
+        (study, kept(name, texts)),
     )
+
+
+def kept(name: PersonName, texts: Iterable[str]) -> str:
+    """Return what the index keeps of a study."""
+    return " ".join([*names.words(texts), *names.name_pieces(name)])
 
 
 def refresh(connection: Connection, study: int) -> None:
@@ -30,7 +36,8 @@ def refresh(connection: Connection, study: int) -> None:
         (study,),
     ).fetchone()
     if row is not None:
-        put(connection, study, (text.replace("=", " ") for text in row))
+        texts = (text.replace("=", " ") for text in row)
+        put(connection, study, PersonName.parse(row[0]), texts)
 
 
 def drop(connection: Connection, study: int) -> None:

@@ -22,8 +22,13 @@ WORDS_AT_MOST: Final = 64
 _VOICED: Final = frozenset("\u3099\u309a")
 _SPACES: Final = re.compile(r"[\s^]+")
 _WORD: Final = re.compile(r"[^\W_]+")
-# Han, hiragana, katakana: written without spaces, so a word may begin at and behind each
-_UNSPACED: Final = re.compile(r"[\u3005-\u3007\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
+# Han, hiragana, katakana, Hangul: written without spaces, so a word may begin at and behind each
+_UNSPACED: Final = re.compile(
+    r"[\u3005-\u3007\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uac00-\ud7a3]"
+)
+# Begins every word that stands for a piece of a patient's name: no user's word begins so.
+_PIECE: Final = "\ue000"
+_SHORTEST_PIECE: Final = 3  # of a spaced script; shorter ones are in every other name
 
 
 @functools.lru_cache(maxsize=8192)
@@ -79,6 +84,33 @@ def words(texts: Iterable[str]) -> list[str]:
 def search_words(text: str) -> list[str]:
     """Return the words that a user typed, each of which must begin a word of what is found."""
     return [_spelled(run[:WORD_LENGTH]) for run in _WORD.findall(fold(text))][:16]
+
+
+def name_pieces(name: PersonName) -> list[str]:
+    """Return words by which any piece of a name is found: all endings of all of its words."""
+    found: dict[str, None] = {}
+    for group in (name.alphabetic, name.ideographic, name.phonetic):
+        for run in _WORD.findall(fold(group)):
+            for place in range(min(len(run), WORD_LENGTH)):
+                ending = run[place : place + WORD_LENGTH]
+                if _is_piece(ending):
+                    found.setdefault(_PIECE + _spelled(ending))
+            if len(found) >= 2 * WORDS_AT_MOST:
+                return list(found)
+    return list(found)
+
+
+def searched_piece(pattern: str) -> str:
+    """Return the word that finds the names in which the longest literal piece of a pattern is.
+
+    Empty when the pattern has no piece that is long enough.
+    """
+    runs = [run for run in _WORD.findall(fold(pattern)) if _is_piece(run)]
+    return _PIECE + _spelled(max(runs, key=len)[:WORD_LENGTH]) if runs else ""
+
+
+def _is_piece(text: str) -> bool:
+    return len(text) >= _SHORTEST_PIECE or _UNSPACED.match(text) is not None
 
 
 def _endings(run: str) -> Iterable[str]:

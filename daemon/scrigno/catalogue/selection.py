@@ -54,9 +54,7 @@ class Studies:
             return len(few)
         if not self._others:
             return self._number(self.total_query())
-        if self.exact:
-            return int(np.count_nonzero(self._chosen()))
-        return self._tested(self.newest())
+        return int(np.count_nonzero(self._chosen()))
 
     def page(
         self, sort: str, *, descending: bool, offset: int, limit: int, total: int
@@ -89,24 +87,22 @@ class Studies:
             each.arms_suffice or not each.arms for each in self._others
         )
 
-    def newest(self) -> list[int]:
+    def newest(self) -> NDArray[np.int64]:
         """Return the numbers of all, the newest first; unless `exact`, of some more."""
         few = self.few()
         if few is not None:
-            return sorted(few, reverse=True)
+            return np.sort(np.array(few, np.int64))[::-1]
         if self._others:
-            found = np.flatnonzero(self._chosen())[::-1]
-        else:
-            found = np.sort(dialect.many_numbers(self._connection, self.walk("study_date")))[::-1]
-        numbers: list[int] = found.tolist()
-        return numbers
+            return np.flatnonzero(self._named())[::-1]
+        return np.sort(dialect.many_numbers(self._connection, self.walk("study_date")))[::-1]
 
     def select(self) -> Sql:
         """Return a query for the numbers, to stand inside another one."""
         walk = self.walk("study_date")
         sets = [self.set_query(condition) for condition in self._others]
         inside = [Sql(f"+id IN ({one.text})", one.parameters) for one in sets]
-        more = both(inside)
+        tests = [each.test for each in self._others if not each.arms_suffice]
+        more = both([*inside, *tests])
         return Sql(f"{walk.text} AND {more.text}", walk.parameters + more.parameters)
 
     def tests(self) -> Sql:
@@ -201,30 +197,35 @@ class Studies:
         return [int(number) for number in np.concatenate(found)[offset:wanted]]
 
     def _chosen(self) -> NDArray[np.bool_]:
-        """Return a bit for each study, by its number."""
+        """Return a bit for each study that satisfies everything, by its number."""
         if self._bits is None:
-            last = self._number(Sql("SELECT coalesce(max(id), 0) FROM study"))
-            bits: NDArray[np.bool_] | None = None
-            queries = self.set_queries()
-            if self._carried is not ALWAYS and not any(each.arms_of_study for each in self._others):
-                queries.append(self.walk("study_date"))
-            for query in queries:
-                one = np.zeros(last + 1, np.bool_)
-                one[dialect.many_numbers(self._connection, query)] = True
-                bits = one if bits is None else bits & one
-            assert bits is not None  # noqa: S101 - only asked when there are other conditions
-            self._bits = bits
+            named = self._named()
+            self._bits = named if self.exact else self._tested(named)
         return self._bits
 
-    def _tested(self, numbers: Sequence[int]) -> int:
-        """Return how many of these pass all tests."""
-        tests, passed = self.tests(), 0
-        for place in range(0, len(numbers), _TESTED_AT_ONCE):
-            inside = dialect.numbers_in("id", numbers[place : place + _TESTED_AT_ONCE])
-            where = both([inside, tests])
-            passed += self._number(
-                Sql(f"SELECT count(*) FROM study WHERE {where.text}", where.parameters)  # noqa: S608 - our texts
-            )
+    def _named(self) -> NDArray[np.bool_]:
+        """Return a bit for each study that the conditions' own indexes name."""
+        last = self._number(Sql("SELECT coalesce(max(id), 0) FROM study"))
+        queries = self.set_queries()
+        if self._carried is not ALWAYS and not any(each.arms_of_study for each in self._others):
+            queries.append(self.walk("study_date"))
+        bits: NDArray[np.bool_] | None = None
+        for query in queries:
+            one = np.zeros(last + 1, np.bool_)
+            one[dialect.many_numbers(self._connection, query)] = True
+            bits = one if bits is None else bits & one
+        assert bits is not None  # noqa: S101 - only asked when there are other conditions
+        return bits
+
+    def _tested(self, named: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return the bits of those that pass all tests of their rows."""
+        tests, passed = self.tests(), np.zeros_like(named)
+        numbers = np.flatnonzero(named)
+        for place in range(0, numbers.size, _TESTED_AT_ONCE):
+            some = numbers[place : place + _TESTED_AT_ONCE].tolist()
+            where = both([dialect.numbers_in("id", some), tests])
+            query = Sql(f"SELECT id FROM study WHERE {where.text}", where.parameters)  # noqa: S608 - our texts
+            passed[dialect.many_numbers(self._connection, query)] = True
         return passed
 
     def _find_few(self) -> list[int] | None:

@@ -180,7 +180,14 @@ def _name_filter(column: Column, one: ListFilter) -> Condition:
         column,
         lambda key: _on_key(key, one, names.key),
         begins=one.operator is FilterOperator.EQUAL,
+        piece=_piece(one),
     )
+
+
+def _piece(one: ListFilter) -> str:
+    if one.operator is not FilterOperator.CONTAINS or len(one.values) != 1:
+        return ""
+    return names.searched_piece(one.values[0])
 
 
 def _arm(column: Column, test: Sql) -> Sql:
