@@ -169,8 +169,8 @@ class Gains:
                 "body_parts = ? WHERE id = ?",
                 (sets.modality_bits, sets.modalities, sets.sop_classes, sets.body_parts, study),
             )
-        for volume, tally in kept.volumes.items():
-            _flush_volume(connection, volume, tally)
+        if kept.volumes:
+            _flush_volumes(connection, kept.volumes)
         self._kept = _Sums()
 
 
@@ -196,16 +196,17 @@ def _flush_study(connection: Connection, study: int, numbers: list[int], receive
         )
 
 
-def _flush_volume(connection: Connection, volume: str, tally: list[int]) -> None:
+def _flush_volumes(connection: Connection, tallies: dict[str, list[int]]) -> None:
+    rows = ", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * len(tallies))
     connection.execute(
-        "INSERT INTO volume_tally "
+        "INSERT INTO volume_tally "  # noqa: S608 - question marks only
         "(volume, held, held_bytes, owed, owed_bytes, missing, missing_bytes) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (volume) DO UPDATE SET "
+        f"VALUES {rows} ON CONFLICT (volume) DO UPDATE SET "
         "held = volume_tally.held + excluded.held, "
         "held_bytes = volume_tally.held_bytes + excluded.held_bytes, "
         "owed = volume_tally.owed + excluded.owed, "
         "owed_bytes = volume_tally.owed_bytes + excluded.owed_bytes, "
         "missing = volume_tally.missing + excluded.missing, "
         "missing_bytes = volume_tally.missing_bytes + excluded.missing_bytes",
-        (volume, *tally),
+        [value for volume, tally in tallies.items() for value in (volume, *tally)],
     )

@@ -143,7 +143,7 @@ def update(connection: Connection, table: str, number: int, row: Mapping[str, Va
 
 
 # One statement for several rows: fewer steps through the engine. Few sizes, each prepared once.
-_ROWS_AT_ONCE: Final = (16, 4, 1)
+_ROWS_AT_ONCE: Final = (32, 8, 4, 3, 2, 1)
 
 
 def insert_many(
