@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import random
 import select
 import socket
 import struct
@@ -34,9 +35,19 @@ IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port of loopback that is free now, below those the system hands out by itself.
+
+    A client that knocks at such a one before its server listens can meet itself (TCP simultaneous
+    open), and then holds the port that the server wants.
+    """
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("0.0.0.0", port))
+            except OSError:
+                continue
+            return port
 
 
 def store(
