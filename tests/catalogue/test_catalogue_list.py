@@ -203,9 +203,11 @@ def found_by_search(row: StudyRow, search: str) -> bool:
     offset=st.integers(0, COUNT + 10),
     limit=st.integers(0, 60),
     few=st.sampled_from([0, 10, 2000]),
+    sorted_at_most=st.sampled_from([0, 40_000]),
+    shortest=st.sampled_from([1, 512]),
 )
 def test_a_page_is_what_sorting_everything_would_give(
-    filled, sort, descending, chosen, search, offset, limit, few
+    filled, sort, descending, chosen, search, offset, limit, few, sorted_at_most, shortest
 ) -> None:
     connection, everything = filled
     query = StudyListQuery(
@@ -223,6 +225,8 @@ def test_a_page_is_what_sorting_everything_would_give(
     ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(selection, "FEW", few)
+        patch.setattr(selection, "SORTED_AT_MOST", sorted_at_most)
+        patch.setattr(selection, "_SHORTEST_WALK", shortest)
         page = studies.page(connection, query)
         whole = studies.page(
             connection, StudyListQuery(**{**_fields(query), "offset": 0, "limit": 1000})

@@ -27,7 +27,7 @@ from .selection import Studies
 from .sql import ALWAYS, Sql, both
 
 # As many numbers are looked for at once; more come in further portions.
-PORTION: Final = 100_000
+PORTION: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,14 +70,19 @@ class Search:
         """
         if self._query.level is Level.STUDY:
             studies = self._studies()
+            if studies.unconditional:
+                return self._next(ALWAYS, before)
             return Portion(numbers=studies.newest(), exact=studies.exact, last=True)
         where = self._where()
         if before is None:
             found = self._numbers(where, "LIMIT ?", PORTION + 1)
             if len(found) <= PORTION:
                 return Portion(numbers=np.sort(found)[::-1], exact=True, last=True)
-            before = 1 << 62
-        below = both([where, Sql("id < ?", (before,))])
+        return self._next(where, before)
+
+    def _next(self, where: Sql, before: int | None) -> Portion:
+        """Walk from the newest, or from `before`, to the older ones."""
+        below = both([where, Sql("id < ?", (1 << 62 if before is None else before,))])
         found = self._numbers(below, "ORDER BY id DESC LIMIT ?", PORTION)
         return Portion(numbers=found, exact=True, last=len(found) < PORTION)
 

@@ -198,6 +198,9 @@ def _flush_study(connection: Connection, study: int, numbers: list[int], receive
 
 def _flush_volumes(connection: Connection, tallies: dict[str, list[int]]) -> None:
     rows = ", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * len(tallies))
+    parameters: list[Value] = []
+    for volume, tally in tallies.items():
+        parameters += (volume, *tally)
     connection.execute(
         "INSERT INTO volume_tally "  # noqa: S608 - question marks only
         "(volume, held, held_bytes, owed, owed_bytes, missing, missing_bytes) "
@@ -208,5 +211,5 @@ def _flush_volumes(connection: Connection, tallies: dict[str, list[int]]) -> Non
         "owed_bytes = volume_tally.owed_bytes + excluded.owed_bytes, "
         "missing = volume_tally.missing + excluded.missing, "
         "missing_bytes = volume_tally.missing_bytes + excluded.missing_bytes",
-        [value for volume, tally in tallies.items() for value in (volume, *tally)],
+        parameters,
     )

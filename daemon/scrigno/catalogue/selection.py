@@ -12,6 +12,7 @@ A walk begins at the nearer end of the list. Nothing ever reads the table but fo
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -29,6 +30,10 @@ FEW: Final = 2000
 _STRETCH: Final = 1.25
 _SHORTEST_WALK: Final = 512
 _LONGER: Final = 4
+# So many numbers are rather sorted by reading their rows than found by a long walk; to read and
+# sort one costs as much as so many steps.
+SORTED_AT_MOST: Final = 40_000
+_STEPS_TO_SORT_ONE: Final = 15
 _TESTED_AT_ONCE: Final = 10_000
 
 
@@ -86,6 +91,11 @@ class Studies:
         return (self._few_known and self._few is not None) or all(
             each.arms_suffice or not each.arms for each in self._others
         )
+
+    @property
+    def unconditional(self) -> bool:
+        """Whether these are all studies."""
+        return not self._conditions
 
     def newest(self) -> NDArray[np.int64]:
         """Return the numbers of all, the newest first; unless `exact`, of some more."""
@@ -177,12 +187,36 @@ class Studies:
                 self.page_query(sort, descending=descending, offset=offset, limit=limit)
             )
         chosen = self._chosen()
-        wanted = offset + limit
-        hits_at_most = max(1, int(np.count_nonzero(chosen)))
-        stride = int(wanted * chosen.size / hits_at_most * _STRETCH) + _SHORTEST_WALK
+        size = max(1, int(np.count_nonzero(chosen)))
+        stride = int((offset + limit) * chosen.size / size * _STRETCH) + _SHORTEST_WALK
+        walk = partial(self._walked_among, chosen, sort, descending=descending)
+        if size > SORTED_AT_MOST:
+            found = walk(offset + limit, stride, _LONGER)
+        else:
+            found = walk(offset + limit, stride, 0) if stride < size * _STEPS_TO_SORT_ONE else None
+            if found is None:
+                numbers: list[int] = np.flatnonzero(chosen).tolist()
+                return self._numbers(
+                    self.sorted_few(
+                        numbers, sort, descending=descending, offset=offset, limit=limit
+                    )
+                )
+        assert found is not None  # noqa: S101 - a walk that may go on ends with the index
+        page: list[int] = found[offset : offset + limit].tolist()
+        return page
+
+    def _walked_among(
+        self, chosen: NDArray[np.bool_], sort: str, wanted: int, stride: int, longer: int,
+        *, descending: bool,
+    ) -> NDArray[np.int64] | None:  # fmt: skip
+        """Return the first `wanted` of the chosen in an order.
+
+        A walk of `stride` steps that did not find them is followed by one `longer` times as long;
+        None when it must not be.
+        """
         found: list[NDArray[np.int64]] = []
         have = walked = 0
-        while have < wanted:
+        while True:
             step = dialect.many_numbers(
                 self._connection,
                 self.page_query(sort, descending=descending, offset=walked, limit=stride),
@@ -191,10 +225,11 @@ class Studies:
             found.append(hits)
             have += hits.size
             walked += step.size
-            if step.size < stride:
-                break
-            stride *= _LONGER  # what is wanted does not lie evenly in this order
-        return [int(number) for number in np.concatenate(found)[offset:wanted]]
+            if have >= wanted or step.size < stride:
+                return np.concatenate(found)
+            if not longer:
+                return None
+            stride *= longer  # what is wanted does not lie evenly in this order
 
     def _chosen(self) -> NDArray[np.bool_]:
         """Return a bit for each study that satisfies everything, by its number."""
