@@ -90,8 +90,8 @@ FILTERS: dict[str, tuple[ListFilter, ...]] = {
         _is("series_number", "2"),
     ),
 }
-SEARCHES = ("t", "s", "ta", "tan", "tanaka", "tanaka t", "山", "山田", "山田 太", "やま", "金", "김ㅎ",
-            "胸部", "ct", "a0005", "0", "rossi giu", "héle", "zzzz")  # fmt: skip
+SEARCHES = ("t", "s", "ta", "tan", "tanaka", "tanaka t", "山", "山田", "山田 太", "やま",
+            "金", "김ㅎ", "胸部", "ct", "a0005", "0", "rossi giu", "héle", "zzzz")  # fmt: skip
 
 
 async def list_figures(catalogue: Catalogue) -> list[Figure]:
@@ -186,7 +186,8 @@ def table(figures: list[Figure]) -> str:
     for group in dict.fromkeys(figure.group for figure in figures):
         own = sorted((f for f in figures if f.group == group), key=lambda f: -f.median_ms)
         lines += [
-            f"{f.group:18} {f.what:58} {f.found:9} {f.median_ms:8.1f} {f.worst_ms:8.1f} {f.cpu_ms:8.1f}"
+            f"{f.group:18} {f.what:58} {f.found:9} "
+            f"{f.median_ms:8.1f} {f.worst_ms:8.1f} {f.cpu_ms:8.1f}"
             + ("  OVER" if f.median_ms > BUDGET_MS else "")
             for f in own
         ]

@@ -43,8 +43,9 @@ JAPANESE_FAMILY = """
 松本 マツモト Matsumoto|井上 イノウエ Inoue|木村 キムラ Kimura|林 ハヤシ Hayashi
 斎藤 サイトウ Saito
 清水 シミズ Shimizu|山崎 ヤマザキ Yamazaki|森 モリ Mori|池田 イケダ Ikeda|橋本 ハシモト Hashimoto
-阿部 アベ Abe|石川 イシカワ Ishikawa|山下 ヤマシタ Yamashita|中島 ナカジマ Nakajima|石井 イシイ Ishii
-小川 オガワ Ogawa|前田 マエダ Maeda|岡田 オカダ Okada|長谷川 ハセガワ Hasegawa|藤田 フジタ Fujita
+阿部 アベ Abe|石川 イシカワ Ishikawa|山下 ヤマシタ Yamashita|中島 ナカジマ Nakajima
+石井 イシイ Ishii|小川 オガワ Ogawa|前田 マエダ Maeda
+岡田 オカダ Okada|長谷川 ハセガワ Hasegawa|藤田 フジタ Fujita
 後藤 ゴトウ Goto|近藤 コンドウ Kondo|村上 ムラカミ Murakami|遠藤 エンドウ Endo|青木 アオキ Aoki
 坂本 サカモト Sakamoto|福田 フクダ Fukuda|太田 オオタ Ota|西村 ニシムラ Nishimura|藤井 フジイ Fujii
 """
@@ -60,8 +61,10 @@ KOREAN_FAMILY = """
 임 林 Lim|한 韓 Han|오 吳 Oh|서 徐 Seo|신 申 Shin|권 權 Kwon|황 黃 Hwang
 """
 KOREAN_GIVEN = """
-희중 喜中 Huijung|민준 民俊 Minjun|서연 瑞娟 Seoyeon|지우 智友 Jiwoo|영희 英姬 Younghee|철수 哲洙 Cheolsu
-하은 河恩 Haeun|도윤 道允 Doyun|수빈 秀彬 Subin|현우 賢宇 Hyunwoo|미경 美京 Mikyung|상훈 相勳 Sanghoon
+희중 喜中 Huijung|민준 民俊 Minjun
+서연 瑞娟 Seoyeon|지우 智友 Jiwoo|영희 英姬 Younghee
+철수 哲洙 Cheolsu|하은 河恩 Haeun|도윤 道允 Doyun|수빈 秀彬 Subin|현우 賢宇 Hyunwoo|미경 美京 Mikyung
+상훈 相勳 Sanghoon
 """
 ITALIAN_FAMILY = _words("""
 Rossi Russo Ferrari Esposito Bianchi Romano Colombo Ricci Marino Greco Bruno Gallo Conti
