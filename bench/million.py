@@ -63,7 +63,8 @@ KOREAN_FAMILY = """
 KOREAN_GIVEN = """
 희중 喜中 Huijung|민준 民俊 Minjun
 서연 瑞娟 Seoyeon|지우 智友 Jiwoo|영희 英姬 Younghee
-철수 哲洙 Cheolsu|하은 河恩 Haeun|도윤 道允 Doyun|수빈 秀彬 Subin|현우 賢宇 Hyunwoo|미경 美京 Mikyung
+철수 哲洙 Cheolsu|하은 河恩 Haeun|도윤 道允 Doyun
+수빈 秀彬 Subin|현우 賢宇 Hyunwoo|미경 美京 Mikyung
 상훈 相勳 Sanghoon
 """
 ITALIAN_FAMILY = _words("""
