@@ -34,9 +34,9 @@ class Aside:
 
 
 def appraise(
-    arrival: Arrival, head: bytes | memoryview, *, size: int, default_character_set: str
+    arrival: Arrival, head: bytes | memoryview, *, size: int | None, default_character_set: str
 ) -> Admit | Aside:
-    """Decide from the first bytes of the data set, which is `size` bytes long.
+    """Decide from the first bytes of the data set, which is `size` bytes long (None: not known).
 
     Raises `UidMismatch`, `ObjectUnreadable`, and `imaging.errors.HeaderIncomplete` when more of
     the data set is needed to decide.

@@ -23,12 +23,15 @@ from .arrivals import Arrival
 from .errors import IngestError, NoDurableStorage, ObjectTooLarge, ShuttingDown
 from .failpoints import hit
 from .receipts import IngestRules, Receipt, StoreOutcome
-from .taking import Taking
+from .taking import Judgement, Taking
 
 # what a door needs stands in one place
 __all__ = ["Ingest", "IngestRules", "Receipt", "Reception", "StoreOutcome"]
 
 log = logging.getLogger(__name__)
+
+# Headers of common objects end before; a longer one is read after the last byte.
+EARLY_BYTES: Final = 16 << 10
 
 _BELOW: Final = (
     staging_room.StagingFull,
@@ -41,11 +44,7 @@ _BELOW: Final = (
 class Reception:
     """One object on its way in. Loop thread only; exactly one of commit and discard ends it."""
 
-    __slots__ = ("_arrival", "_ended", "_ingest", "_offset", "_staged", "write")
-
-    # Takes the next bytes of the data set; False asks to wait for `on_drain`. Never raises.
-    # The staged object's own method: no frame of ours between the network and the file.
-    write: Callable[[memoryview | bytes], bool]
+    __slots__ = ("_arrival", "_ended", "_ingest", "_judgement", "_offset", "_staged", "_unread")
 
     def __init__(
         self, ingest: "Ingest", arrival: Arrival, staged: StagedObject, offset: int
@@ -54,9 +53,20 @@ class Reception:
         self._ingest = ingest
         self._arrival = arrival
         self._staged = staged
-        self.write = staged.write
         self._offset = offset
         self._ended = False
+        self._unread = True  # nobody has looked into the header yet
+        self._judgement: Judgement | None = None
+
+    def write(self, fragment: memoryview | bytes) -> bool:
+        """Take the next bytes of the data set; False asks to wait for `on_drain`. Never raises."""
+        go_on = self._staged.write(fragment)
+        if self._unread and self._staged.size > EARLY_BYTES:
+            # While the rest is on its way the loop has time; after the last byte it is waited for.
+            self._unread = False
+            head = memoryview(self._staged.head)[self._offset :]
+            self._judgement = self._ingest.judge_early(self._arrival, head)
+        return go_on
 
     @property
     def on_drain(self) -> Callable[[], None] | None:
@@ -90,7 +100,9 @@ class Reception:
         if self._ended:
             raise RuntimeError("a reception is committed or discarded once")
         self._ended = True
-        return await asyncio.shield(self._ingest.start(self._arrival, self._staged, self._offset))
+        return await asyncio.shield(
+            self._ingest.start(self._arrival, self._staged, self._offset, self._judgement)
+        )
 
     def discard(self, reason: str) -> None:
         """Forget the object; leaves nothing behind. Idempotent, and nothing after commit."""
@@ -182,9 +194,22 @@ class Ingest:
 
     # for Reception -----------------------------------------------------------------------------
 
-    def start(self, arrival: Arrival, staged: StagedObject, offset: int) -> asyncio.Task[Receipt]:
+    def judge_early(self, arrival: Arrival, head: memoryview) -> Judgement | None:
+        """Decide before the whole object has come; None when that has to wait for its end."""
+        try:
+            return self._taking.judge(arrival, head, None)
+        except IngestError:
+            return None  # said again, and answered, after the last byte
+
+    def start(
+        self,
+        arrival: Arrival,
+        staged: StagedObject,
+        offset: int,
+        judgement: Judgement | None = None,
+    ) -> asyncio.Task[Receipt]:
         """Begin to commit one object, in a task of our own that outlives its caller."""
-        commit = asyncio.create_task(self._commit(arrival, staged, offset))
+        commit = asyncio.create_task(self._commit(arrival, staged, offset, judgement))
         self._commits.add(commit)
         commit.add_done_callback(self._commits.discard)
         return commit
@@ -194,9 +219,11 @@ class Ingest:
         self._counters.add("ingest_discarded_objects")
         log.info("object: given up before its end: %s", reason)
 
-    async def _commit(self, arrival: Arrival, staged: StagedObject, offset: int) -> Receipt:
+    async def _commit(
+        self, arrival: Arrival, staged: StagedObject, offset: int, judgement: Judgement | None
+    ) -> Receipt:
         try:
-            receipt = await self._take(arrival, staged, offset)
+            receipt = await self._take(arrival, staged, offset, judgement)
         except IngestError as error:
             raise self._refused(error) from error.__cause__
         except _BELOW as error:
@@ -207,12 +234,16 @@ class Ingest:
         self._counters.add("ingest_objects", outcome=receipt.outcome, door=arrival.origin.door)
         return receipt
 
-    async def _take(self, arrival: Arrival, staged: StagedObject, offset: int) -> Receipt:
-        # The head is asked for before seal(), which may let its memory go.
-        head = memoryview(staged.head)[offset:]
+    async def _take(
+        self, arrival: Arrival, staged: StagedObject, offset: int, judgement: Judgement | None
+    ) -> Receipt:
         size = staged.size - offset
-        judgement = self._taking.judge(arrival, head, size)
-        del head
+        staged.end()  # it is written and hashed beside what follows
+        if judgement is None:
+            # The head is asked for before seal(), which may let its memory go.
+            head = memoryview(staged.head)[offset:]
+            judgement = self._taking.judge(arrival, head, size)
+            del head
         sealed = await staged.seal()
         hit("sealed")
         try:

@@ -86,8 +86,12 @@ class Taking:
 
     # deciding ----------------------------------------------------------------------------------
 
-    def judge(self, arrival: Arrival, head: bytes | memoryview, size: int) -> Judgement | None:
+    def judge(
+        self, arrival: Arrival, head: bytes | memoryview, size: int | None
+    ) -> Judgement | None:
         """Decide from the head of the data set; None when it is too short for that.
+
+        `size` is that of the whole data set, None while it is still arriving.
 
         Raises `UidMismatch`, `ObjectUnreadable`.
         """
