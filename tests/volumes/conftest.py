@@ -3,17 +3,13 @@
 
 import hashlib
 import os
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # loopfs
-
 from loopfs import LoopFilesystem, loop_filesystem
-
 from scrigno.core.clock import SystemClock
 from scrigno.core.counters import Counters
 from scrigno.core.events import EventBus, VolumeChanged

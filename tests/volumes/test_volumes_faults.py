@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
-from loopfs import sh
 
 from conftest import names_under
+from loopfs import sh
 from scrigno.volumes.placement import IngestPolicy, KeyConflict, NoDurableStorage
 from scrigno.volumes.states import ErrorKind, VolumeError, VolumeState
 
