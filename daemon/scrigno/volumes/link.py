@@ -46,7 +46,8 @@ class _Pending:
 def _drop(future: asyncio.Future[Reply]) -> None:
     """Close what came with an answer that met the cancellation of its caller."""
     if future.done() and not future.cancelled() and future.exception() is None:
-        fd = future.result().fd
+        reply = future.result()
+        fd = reply.fd
         if fd is not None:
             os.close(fd)
 
