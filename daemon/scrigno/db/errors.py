@@ -84,7 +84,8 @@ def translated(error: Exception, path: Path) -> Exception:
                 f"database {path.name}: the disk is full, the change was not made.",
                 next_step="Free space on the system disk.",
             )
-        case 10 | 8 | 14:  # IOERR, READONLY, CANTOPEN
+        # IOERR, READONLY, CANTOPEN; INTERNAL, PERM, LOCKED, NOMEM, PROTOCOL
+        case 10 | 8 | 14 | 2 | 3 | 6 | 7 | 15:
             return DatabaseUnavailable(
                 f"database {path.name}: the disk does not answer as it should ({error}).",
                 next_step="Check the system disk and the rights of the state directory.",
