@@ -2,11 +2,14 @@
 """Disks, and what lies under a device: captured trees and this machine's own."""
 
 import os
+import subprocess  # noqa: TID251 - a writer that hangs must be another process
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from loopfs import loop_filesystem, sh
 from scrigno.host.blockdevices import (
     BlockTree,
     DeviceKind,
@@ -130,3 +133,30 @@ def test_counters_of_every_kernel_form_are_read() -> None:
     assert (new.completed, new.in_flight) == (37, 7)
     assert parse_io_counters("", "", at_s=1) is None
     assert parse_io_counters("a b c d e f g h i j k", "x", at_s=1) is None
+
+
+def test_a_disk_that_really_hangs_shows_it_and_one_that_works_does_not(tmp_path: Path) -> None:
+    # a loop device on a file of a frozen file system takes requests and finishes none
+    with loop_filesystem(tmp_path, "below") as below:
+        image = below.mount_point / "disk.img"
+        with image.open("wb") as file:
+            file.truncate(8 << 20)
+        device = sh("losetup", "-f", "--show", str(image))
+        name = Path(device).name
+        argv = ["dd", "if=/dev/zero", f"of={device}", "bs=64k", "count=16", "oflag=direct"]
+        try:
+            below.freeze()
+            writer = subprocess.Popen(argv, stderr=subprocess.DEVNULL)
+            time.sleep(0.3)
+            before = read_io_counters(Path("/sys"), time.monotonic())[name]
+            time.sleep(0.5)
+            after = read_io_counters(Path("/sys"), time.monotonic())[name]
+            assert hung(before, after, least_s=0.5)
+            below.thaw()
+            assert writer.wait(20) == 0
+            healed = read_io_counters(Path("/sys"), time.monotonic())[name]
+            assert not hung(before, healed, least_s=0.5)
+            assert healed.completed > after.completed
+        finally:
+            below.thaw()
+            sh("losetup", "-d", device, check=False)

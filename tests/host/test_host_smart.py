@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from scrigno.host.smart import Counter, DiskProtocol, Exit, SelfTestResult, Smart, parse
+from scrigno.host.selftests import SelfTestResult
+from scrigno.host.smart import Counter, DiskProtocol, Exit, Smart, parse
 from scrigno.host.smart_judge import Finding, Severity, conditions, judge
 
 Capture = Callable[[str], str]

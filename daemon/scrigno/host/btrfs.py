@@ -21,8 +21,12 @@ ERROR_COUNTERS: Final = (
     "corruption_errs",
     "generation_errs",
 )
+STATS_COMMAND: Final = ("btrfs", "--format", "json", "device", "stats")
 _TOOL: Final = "btrfs device stats"
 _TYPES: Final = ("data", "metadata", "system")
+_FLAGS: Final = ("in_fs_metadata", "writeable", "missing", "replace_target")
+_STALE: Final = frozenset({"write_errs", "flush_errs", "generation_errs"})
+_WITHOUT_COPY: Final = frozenset({"single", "raid0", "dup"})  # on another disk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,30 +99,39 @@ def _array(uuid: str, at: Path) -> Array:
     if len(members) == 1 == len(names):
         members = (replace(members[0], device=names[0]),)
     degraded = sum(member.state is MemberState.MISSING for member in members)
-    broken = any(member.state is MemberState.ERRORS for member in members)
-    copied = any("single" not in used and "raid0" not in used for used in profiles.values() if used)
+    behind = sum(_behind(member) for member in members)
+    copied = any(set(used) - _WITHOUT_COPY for used in profiles.values())
     level = "+".join(profiles["data"]) or "single"
     return Array(
         kind=ArrayKind.BTRFS,
         name=read_text(at / "label") or uuid,
         uuid=uuid,
         level=level,
-        state=_state(at, degraded=degraded, broken=broken),
-        health=ArrayHealth.DEGRADED if degraded or (broken and copied) else ArrayHealth.WHOLE,
+        state=_state(at, degraded=degraded, behind=behind),
+        health=ArrayHealth.DEGRADED if degraded or (behind and copied) else ArrayHealth.WHOLE,
         wanted=len(members),
-        degraded=degraded,
+        degraded=degraded or (behind if copied else 0),
         members=members,
         notes=tuple(_notes(profiles)),
     )
 
 
-def _state(at: Path, *, degraded: int, broken: bool) -> str:
+def _behind(member: Member) -> bool:
+    """Tell whether a present device failed to take what was written, so its copy is old.
+
+    The counters stay until `btrfs device stats --reset`, which is the operator's word that a scrub
+    or a balance has made it good. Reads that failed were served from the other copy.
+    """
+    return member.state is MemberState.ERRORS and not _STALE.isdisjoint(member.words)
+
+
+def _state(at: Path, *, degraded: int, behind: int) -> str:
     operation = read_text(at / "exclusive_operation")  # none, balance, device replace, …
     if operation and operation != "none":
         return operation
     if degraded:
         return "missing"
-    return "errors" if broken else "clean"
+    return "errors" if behind else "clean"
 
 
 def _profiles(at: Path) -> tuple[str, ...]:
@@ -139,20 +152,23 @@ def _notes(profiles: dict[str, tuple[str, ...]]) -> list[str]:
 
 def _member(at: Path, number: int) -> Member:
     try:
-        errors = sum(parse_error_stats(read_text(at / "error_stats")).values())
+        errors = parse_error_stats(read_text(at / "error_stats"))
     except FactsUnreadable:
-        errors = 0  # a missing device has no counters
-    state = MemberState.ERRORS if errors else MemberState.IN_SYNC
+        errors = {}  # a device added this moment has no counters yet
+    total = sum(errors.values())
+    state = MemberState.ERRORS if total else MemberState.IN_SYNC
     if read_text(at / "missing") == "1":
         state = MemberState.MISSING
     elif read_text(at / "replace_target") == "1":
         state = MemberState.REBUILDING
-    words = tuple(
-        word
-        for word in ("in_fs_metadata", "writeable", "missing", "replace_target")
-        if read_text(at / word) == "1"
-    )
-    return Member(device="", state=state, role=number, words=words, errors=errors)
+    flags = (word for word in _FLAGS if read_text(at / word) == "1")
+    counted = (name for name, value in errors.items() if value)
+    return Member(device="", state=state, role=number, words=(*flags, *counted), errors=total)
+
+
+def has_bad_leg(array: Array) -> bool:
+    """Tell whether a member is worth asking the name of."""
+    return any(one.state in (MemberState.ERRORS, MemberState.MISSING) for one in array.members)
 
 
 def named(array: Array, told: tuple[DeviceErrors, ...]) -> Array:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from .smart import Counter, DiskProtocol, Exit, SelfTestResult, Smart
+from .selftests import SelfTestResult
+from .smart import Counter, DiskProtocol, Exit, Smart
 
 WEAR_WARNING_PERCENT: Final = 90
 WEAR_SPENT_PERCENT: Final = 100  # may go to 255 and still work (NVMe Base 2.0 5.16.1.3)

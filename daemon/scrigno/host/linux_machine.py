@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Linux machine this runs on, asked through sysfs, procfs and the tools that are installed.
+
+Kernel files are read in two small executors, because some of them wait: `drivetemp` asks its disk,
+md takes a lock. A read over its time is left behind and answered `NotAvailable`; as many stuck
+reads as there are threads, and the next ones are refused at once instead of queueing up.
+"""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from time import monotonic
+from typing import Final, TypeVar
+
+from scrigno.core.errors import ScrignoError
+
+from . import btrfs, lvm, mdraid, smart, timesync, ups, zfs
+from .arrays import Array, ArrayKind
+from .blockdevices import (
+    BlockTree,
+    DiskId,
+    IoCounters,
+    read_block_tree,
+    read_io_counters,
+)
+from .facts import FactsUnreadable, NotAvailable
+from .filesystems import FileSystemState, Mount, parse_mountinfo, read_file_systems
+from .machine import Arrays, Machine
+from .process import CommandNotFound, CommandTimeout, Completed, run
+from .storage import StorageMap
+from .temperature import Temperature, read_temperatures
+from .topology import Topology, observe
+
+READ_TIMEOUT_S: Final = 5.0
+TOOL_TIMEOUT_S: Final = 10.0  # lvs, zpool, mdadm, btrfs, upsc: milliseconds when all is well
+SMART_TIMEOUT_S: Final = 60.0  # a dozen log pages, each retried by an old disk for seconds
+_THREADS: Final = 2
+_UPS_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(@[A-Za-z0-9.:\[\]-]+)?")
+_T = TypeVar("_T")
+Runner = Callable[[Sequence[str], float], Awaitable[Completed]]
+
+
+async def run_here(argv: Sequence[str], timeout_s: float) -> Completed:
+    """Run a tool as this user; the root helper stands in its place where root is needed."""
+    return await run(argv, timeout_s=timeout_s)
+
+
+class _Reader:
+    """A bounded place for reads that may wait."""
+
+    def __init__(self, name: str, threads: int, timeout_s: float) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=f"host-{name}")
+        self._threads = threads
+        self._timeout_s = timeout_s
+        self._stuck = 0
+
+    async def read(self, source: str, call: Callable[[], _T]) -> _T | NotAvailable:
+        if self._stuck >= self._threads:
+            return NotAvailable(source=source, reason="earlier reads have not come back")
+        future = asyncio.get_running_loop().run_in_executor(self._pool, call)
+        try:
+            await asyncio.wait([future], timeout=self._timeout_s)
+        finally:  # also when the caller is cancelled
+            if not future.done():
+                self._stuck += 1
+                future.add_done_callback(self._came_back)
+        if not future.done():
+            return NotAvailable(source=source, reason=f"no answer in {self._timeout_s:g} s")
+        try:
+            return future.result()
+        except (FactsUnreadable, OSError) as error:
+            return NotAvailable(source=source, reason=str(error))
+
+    def _came_back(self, future: asyncio.Future[_T]) -> None:
+        self._stuck -= 1
+        if not future.cancelled():
+            future.exception()  # nobody waits for it any more
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+class LinuxMachine:
+    """Implements `machine.Machine` here. Close it when done."""
+
+    def __init__(
+        self,
+        *,
+        root: Path = Path("/"),
+        runner: Runner = run_here,
+        read_timeout_s: float = READ_TIMEOUT_S,
+    ) -> None:
+        """Ask the machine whose sys, proc and run stand under `root`."""
+        self._sys, self._proc, self._run = root / "sys", root / "proc", root / "run"
+        self._runner = runner
+        self._kernel = _Reader("kernel", _THREADS, read_timeout_s)
+        self._sensors = _Reader("sensors", 1, read_timeout_s)
+
+    def close(self) -> None:
+        """Read nothing more; idempotent. A stuck read is left behind."""
+        self._kernel.close()
+        self._sensors.close()
+
+    async def block_tree(self) -> BlockTree | NotAvailable:
+        """Return every block device."""
+        return await self._kernel.read("sysfs", lambda: read_block_tree(self._sys, self._run))
+
+    async def io_counters(self) -> Mapping[str, IoCounters] | NotAvailable:
+        """Return what each whole block device has finished and what waits."""
+        return await self._kernel.read("sysfs", lambda: read_io_counters(self._sys, monotonic()))
+
+    async def mounts(self) -> tuple[Mount, ...] | NotAvailable:
+        """Return the mount table."""
+        table = self._proc / "self" / "mountinfo"
+        return await self._kernel.read("mountinfo", lambda: parse_mountinfo(_all_of(table)))
+
+    async def file_systems(self) -> tuple[FileSystemState, ...] | NotAvailable:
+        """Return the state of every mounted disk file system."""
+        tree, mounts = await self.block_tree(), await self.mounts()
+        if isinstance(tree, NotAvailable):
+            return tree
+        if isinstance(mounts, NotAvailable):
+            return mounts
+        return await self._kernel.read("sysfs", lambda: read_file_systems(self._sys, mounts, tree))
+
+    async def arrays(self) -> Arrays:
+        """Return every array; kinds that are not there at all are not asked."""
+        tree = await self.block_tree()
+        return await self._arrays(tree if isinstance(tree, BlockTree) else BlockTree(devices={}))
+
+    async def _arrays(self, tree: BlockTree) -> Arrays:
+        answers: dict[ArrayKind, tuple[Array, ...] | NotAvailable] = {
+            ArrayKind.MD: await self._md(),
+            ArrayKind.BTRFS: await self._btrfs(),
+            ArrayKind.LVM: await self._lvm(tree),
+            ArrayKind.ZFS: await self._zfs(),
+        }
+        found: list[Array] = []
+        unknown = {}
+        for kind, answer in answers.items():
+            if isinstance(answer, NotAvailable):
+                unknown[kind] = answer
+            else:
+                found += answer
+        return Arrays(found=tuple(found), unknown=unknown)
+
+    async def _md(self) -> tuple[Array, ...] | NotAvailable:
+        seen = await self._kernel.read("sysfs", lambda: mdraid.read_arrays(self._sys, {}))
+        if isinstance(seen, NotAvailable) or all(array.uuid for array in seen):
+            return seen
+        uuids = {array.name: await self._md_uuid(array.name) for array in seen if not array.uuid}
+        return await self._kernel.read("sysfs", lambda: mdraid.read_arrays(self._sys, uuids))
+
+    async def _md_uuid(self, name: str) -> str:
+        told = await self._tool(
+            ("mdadm", "--detail", "--export", f"/dev/{name}"), mdraid.parse_detail_export
+        )
+        return "" if isinstance(told, NotAvailable) else told.uuid
+
+    async def _btrfs(self) -> tuple[Array, ...] | NotAvailable:
+        """Return every btrfs; one with a bad leg is asked which device that is."""
+        seen = await self._kernel.read("sysfs", lambda: btrfs.read_arrays(self._sys))
+        if isinstance(seen, NotAvailable) or not any(map(btrfs.has_bad_leg, seen)):
+            return seen
+        mounts = await self.mounts()
+        points = mounts if isinstance(mounts, tuple) else ()
+        return tuple([await self._named(array, points) for array in seen])
+
+    async def _named(self, array: Array, mounts: tuple[Mount, ...]) -> Array:
+        names = await self._kernel.read("sysfs", lambda: btrfs.device_names(self._sys, array.uuid))
+        if isinstance(names, NotAvailable):
+            return array
+        point = next((m.point for m in mounts if Path(m.source).name in names), "")
+        if not (point and btrfs.has_bad_leg(array)):
+            return array
+        told = await self._tool((*btrfs.STATS_COMMAND, point), btrfs.parse_device_stats)
+        return array if isinstance(told, NotAvailable) else btrfs.named(array, told)
+
+    async def _lvm(self, tree: BlockTree) -> tuple[Array, ...] | NotAvailable:
+        rows = await self._tool(lvm.COMMAND, lvm.parse_lvs)
+        if not isinstance(rows, NotAvailable):
+            return lvm.arrays(rows)
+        used = any(one.mapper_uuid.startswith("LVM-") for one in tree.devices.values())
+        return rows if used else ()
+
+    async def _zfs(self) -> tuple[Array, ...] | NotAvailable:
+        loaded = await self._kernel.read("sysfs", (self._sys / "module" / "zfs").exists)
+        if isinstance(loaded, NotAvailable):
+            return loaded
+        if not loaded:
+            return ()
+        told = await self._tool(zfs.JSON_COMMAND, zfs.parse_json)
+        if isinstance(told, NotAvailable):  # before 2.3 there is no -j
+            told = await self._tool(zfs.TEXT_COMMAND, zfs.parse_text)
+        return told
+
+    async def storage(self) -> StorageMap | NotAvailable:
+        """Return devices, mounts and arrays of one moment."""
+        answer = await self._storage()
+        return answer if isinstance(answer, NotAvailable) else answer[0]
+
+    async def _storage(self) -> tuple[StorageMap, Arrays] | NotAvailable:
+        tree, mounts = await self.block_tree(), await self.mounts()
+        if isinstance(tree, NotAvailable):
+            return tree
+        if isinstance(mounts, NotAvailable):
+            return mounts
+        arrays = await self._arrays(tree)
+        uuids = [array.uuid for array in arrays.found if array.kind is ArrayKind.BTRFS]
+        names = await self._kernel.read(
+            "sysfs", lambda: {uuid: btrfs.device_names(self._sys, uuid) for uuid in uuids}
+        )
+        if isinstance(names, NotAvailable):
+            return names
+        storage = StorageMap(tree=tree, mounts=mounts, arrays=arrays.found, btrfs_devices=names)
+        return storage, arrays
+
+    async def topology(self, volumes: Mapping[str, Path]) -> Topology | NotAvailable:
+        """Return the topology seen now."""
+        answer = await self._storage()
+        if isinstance(answer, NotAvailable):
+            return answer
+        storage, arrays = answer
+        return observe(storage, volumes, unasked=frozenset(arrays.unknown))
+
+    async def smart(self, disk: DiskId) -> smart.Smart | NotAvailable:
+        """Return what a disk says of itself."""
+        tree = await self.block_tree()
+        if isinstance(tree, NotAvailable):
+            return tree
+        device = next((one for one in tree.disks() if one.disk == disk), None)
+        if device is None:
+            return NotAvailable(source="smartctl", reason=f"no disk {disk} here")
+        return await self._tool(
+            (*smart.COMMAND, f"/dev/{device.name}"), smart.parse, timeout_s=SMART_TIMEOUT_S
+        )
+
+    async def temperatures(self) -> tuple[Temperature, ...] | NotAvailable:
+        """Return every temperature sensor."""
+        return await self._sensors.read("hwmon", lambda: read_temperatures(self._sys))
+
+    async def ups(self, name: str) -> ups.Ups | NotAvailable:
+        """Return the state of a UPS."""
+        if not _UPS_NAME.fullmatch(name):
+            return NotAvailable(source="upsc", reason="not a name of a UPS")
+        return await self._tool(("upsc", name), ups.parse_upsc)
+
+    async def clock(self) -> timesync.ClockState | NotAvailable:
+        """Return whether somebody disciplines the clock."""
+        try:
+            return timesync.read_kernel_clock()
+        except FactsUnreadable:
+            return await self._tool(timesync.COMMAND, timesync.parse_timedatectl)
+
+    def clock_sample(self) -> timesync.ClockSample:
+        """Return wall clock and elapsed time now."""
+        return timesync.sample_clock()
+
+    async def _tool(
+        self,
+        argv: Sequence[str],
+        parse: Callable[[str], _T],
+        *,
+        timeout_s: float = TOOL_TIMEOUT_S,
+    ) -> _T | NotAvailable:
+        """Run a tool and read its output, whatever its exit code; smartctl's is a bit field."""
+        try:
+            done = await self._runner(argv, timeout_s)
+        except (CommandNotFound, CommandTimeout) as error:
+            return NotAvailable(source=argv[0], reason=error.reason)
+        except (OSError, ScrignoError) as error:
+            return NotAvailable(source=argv[0], reason=str(error))
+        try:
+            return parse(done.stdout.decode("utf-8", "backslashreplace"))
+        except FactsUnreadable as error:
+            words = done.stderr.decode("utf-8", "backslashreplace").strip().splitlines()
+            return NotAvailable(source=argv[0], reason=words[-1] if words else error.reason)
+
+
+def _all_of(table: Path) -> str:
+    """Return a mount table whole: it may be larger than an attribute."""
+    return table.read_bytes().decode("utf-8", "surrogateescape")
+
+
+_CONFORMS: type[Machine] = LinuxMachine  # for mypy to prove

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The machine as one protocol: what can be asked about disks, arrays, power, heat and time.
+
+Every answer is a value; what cannot be known is `NotAvailable` with its reason. Nothing here
+raises on the loop, blocks it, or touches a data or backup volume.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from .arrays import Array, ArrayKind
+from .blockdevices import BlockTree, DiskId, IoCounters
+from .facts import NotAvailable
+from .filesystems import FileSystemState, Mount
+from .smart import Smart
+from .storage import StorageMap
+from .temperature import Temperature
+from .timesync import ClockSample, ClockState
+from .topology import Topology
+from .ups import Ups
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrays:
+    """The arrays seen, and the kinds nothing can be said of."""
+
+    found: tuple[Array, ...] = ()
+    unknown: Mapping[ArrayKind, NotAvailable] = field(default_factory=dict)
+
+
+class Machine(Protocol):
+    """A machine that can be asked. Loop only; every answer comes in bounded time."""
+
+    async def block_tree(self) -> BlockTree | NotAvailable:
+        """Return every block device."""
+
+    async def io_counters(self) -> Mapping[str, IoCounters] | NotAvailable:
+        """Return what each whole block device has finished and what waits, by kernel name."""
+
+    async def mounts(self) -> tuple[Mount, ...] | NotAvailable:
+        """Return the mount table."""
+
+    async def file_systems(self) -> tuple[FileSystemState, ...] | NotAvailable:
+        """Return the state of every mounted disk file system."""
+
+    async def arrays(self) -> Arrays:
+        """Return every md, btrfs, LVM and ZFS array."""
+
+    async def storage(self) -> StorageMap | NotAvailable:
+        """Return devices, mounts and arrays of one moment."""
+
+    async def topology(self, volumes: Mapping[str, Path]) -> Topology | NotAvailable:
+        """Return the topology seen now; `volumes` are absolute paths by name."""
+
+    async def smart(self, disk: DiskId) -> Smart | NotAvailable:
+        """Return what a disk says of itself; a sleeping disk is left asleep."""
+
+    async def temperatures(self) -> tuple[Temperature, ...] | NotAvailable:
+        """Return every temperature sensor."""
+
+    async def ups(self, name: str) -> Ups | NotAvailable:
+        """Return the state of a UPS, named as NUT does: `ups@host`."""
+
+    async def clock(self) -> ClockState | NotAvailable:
+        """Return whether somebody disciplines the clock."""
+
+    def clock_sample(self) -> ClockSample:
+        """Return wall clock and elapsed time now."""
