@@ -12,8 +12,8 @@ from typing import Final
 from .arrays import Activity, Array, ArrayHealth, ArrayKind, Member, MemberState, Progress
 from .facts import FactsUnreadable, Json, whole
 
-JSON_COMMAND: Final = ("zpool", "status", "-j", "--json-int", "-P", "-p")
-TEXT_COMMAND: Final = ("zpool", "status", "-P", "-p")
+JSON_COMMAND: Final = ("zpool", "status", "-j", "--json-int", "-L", "-P", "-p")
+TEXT_COMMAND: Final = ("zpool", "status", "-L", "-P", "-p")
 _TOOL: Final = "zpool status"
 _DEPTH: Final = 8  # pool, mirror or raidz, spare or replacing, disk: four in life
 _GROUPS: Final = re.compile(r"^(mirror|raidz[123]?|draid\S*|replacing|spare|indirect)(-\d+)?$")
