@@ -71,11 +71,7 @@ async def test_a_dead_leg_is_told_and_named_though_every_write_succeeds(pair: Pa
     pair.kill_second()
     pair.write("after")  # no error to the writer
 
-    machine = LinuxMachine()
-    try:
-        arrays = await machine.arrays()
-    finally:
-        machine.close()
+    arrays = await LinuxMachine().arrays()
     array = next(one for one in arrays.found if one.uuid == pair.uuid)
     assert (array.health, array.degraded, array.state) == (ArrayHealth.DEGRADED, 1, "errors")
     assert [(m.device, m.state) for m in array.members] == [
@@ -99,11 +95,7 @@ async def test_subvolumes_and_loop_files_of_one_disk_are_one_physical_device(
     pair: Pair, tmp_path: Path
 ) -> None:
     sh("btrfs", "subvolume", "create", str(pair.point / "sub"))
-    machine = LinuxMachine()
-    try:
-        storage = await machine.storage()
-    finally:
-        machine.close()
+    storage = await LinuxMachine().storage()
     on_pair = storage.behind(pair.point / "sub")
     assert {pair.first, pair.second} <= on_pair.devices
     assert [array.uuid for array in on_pair.arrays] == [pair.uuid]

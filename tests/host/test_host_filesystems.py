@@ -13,11 +13,7 @@ from scrigno.host.linux_machine import LinuxMachine
 
 
 async def _state(point: Path) -> FileSystemState:
-    machine = LinuxMachine()
-    try:
-        states = await machine.file_systems()
-    finally:
-        machine.close()
+    states = await LinuxMachine().file_systems()
     return next(one for one in states if one.mount.point == str(point))
 
 
@@ -67,11 +63,7 @@ async def test_an_xfs_that_repeats_failed_writes_for_ever_is_told(tmp_path: Path
 
 async def test_a_volume_on_a_loop_file_lies_on_the_disk_of_the_file(tmp_path: Path) -> None:
     with loop_filesystem(tmp_path, "inner") as made:
-        machine = LinuxMachine()
-        try:
-            storage = await machine.storage()
-        finally:
-            machine.close()
+        storage = await LinuxMachine().storage()
         behind = storage.behind(made.mount_point / "deep" / "inside")
         assert Path(made.device).name in behind.devices
         assert behind.disks == storage.physical_devices(tmp_path)

@@ -3,8 +3,11 @@
 
 import asyncio
 import os
+import subprocess  # noqa: TID251 - a whole process must end
+import sys
+import textwrap
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -42,10 +45,8 @@ def _said(stdout: str, *, stderr: str = "", code: int = 0) -> Completed:
 
 
 @pytest.fixture
-async def here() -> AsyncIterator[LinuxMachine]:
-    machine = LinuxMachine()
-    yield machine
-    machine.close()
+def here() -> LinuxMachine:
+    return LinuxMachine()
 
 
 def _machine(root: Path, tools: Tools, *, read_timeout_s: float = 5) -> LinuxMachine:
@@ -79,7 +80,6 @@ async def test_an_absent_tool_is_an_answer_with_its_reason(sysfs: Sysfs) -> None
     assert isinstance(gone, NotAvailable)
     assert "no disk" in gone.reason
     assert (await machine.arrays()).unknown == {}  # no LVM and no ZFS in use: nothing to miss
-    machine.close()
 
 
 @pytest.mark.spec("AD-11")
@@ -92,7 +92,6 @@ async def test_smart_asks_the_disk_by_its_letter_of_the_moment(
     assert isinstance(answer, Smart)
     assert answer.serial == "SATADISK01"
     assert tools.asked == [("smartctl", "--json=c", "-x", "-n", "standby,3", "/dev/sdf")]
-    machine.close()
 
 
 @pytest.mark.spec("ST-4")
@@ -109,7 +108,6 @@ async def test_volumes_that_lvm_cannot_be_asked_about_are_unknown_and_not_missin
         seen = await machine.topology({})
         assert isinstance(seen, Topology)
         assert seen.unasked == {ArrayKind.LVM}
-        machine.close()
 
 
 @pytest.mark.spec("ST-4")
@@ -124,7 +122,6 @@ async def test_the_uuid_of_an_inactive_array_comes_from_mdadm(
         ArrayHealth.INACTIVE,
     )
     assert ("mdadm", "--detail", "--export", "/dev/md127") in tools.asked
-    machine.close()
 
 
 async def test_older_zfs_is_asked_in_its_own_form(sysfs: Sysfs, capture: Capture) -> None:
@@ -139,7 +136,6 @@ async def test_older_zfs_is_asked_in_its_own_form(sysfs: Sysfs, capture: Capture
     tools = OldZfs(zpool=_said(capture("zpool-written-2.1-degraded.txt")))
     machine = _machine(root, tools)
     assert [array.name for array in (await machine.arrays()).found] == ["tank", "other"]
-    machine.close()
 
 
 async def test_the_reason_of_a_tool_is_passed_on(sysfs: Sysfs) -> None:
@@ -150,7 +146,6 @@ async def test_the_reason_of_a_tool_is_passed_on(sysfs: Sysfs) -> None:
     for name in ("-h", "a b", "ups@host;rm", ""):
         assert isinstance(await machine.ups(name), NotAvailable)
     assert tools.asked == [("upsc", "ups@localhost")]
-    machine.close()
 
 
 async def test_a_read_that_hangs_is_left_behind_and_the_next_is_refused_at_once(
@@ -181,8 +176,6 @@ async def test_a_read_that_hangs_is_left_behind_and_the_next_is_refused_at_once(
         await asyncio.sleep(0.02)
     assert isinstance(answer, tuple)
     assert [one.current_c for one in answer] == [40.0]
-    machine.close()
-    machine.close()
 
 
 async def test_a_machine_without_a_sysfs_has_nothing_and_says_why(tmp_path: Path) -> None:
@@ -191,4 +184,26 @@ async def test_a_machine_without_a_sysfs_has_nothing_and_says_why(tmp_path: Path
     assert isinstance(await machine.mounts(), NotAvailable)
     assert isinstance(await machine.topology({}), NotAvailable)
     assert (await machine.arrays()).found == ()
-    machine.close()
+
+
+def test_a_read_that_never_returns_does_not_keep_the_daemon_from_ending(sysfs: Sysfs) -> None:
+    root = sysfs("bare")
+    sensor = root / "class/hwmon/hwmon0/temp1_input"
+    sensor.unlink()
+    os.mkfifo(sensor)
+    script = textwrap.dedent(f"""
+        import asyncio
+        from pathlib import Path
+        from scrigno.host.linux_machine import LinuxMachine
+
+        async def main():
+            machine = LinuxMachine(root=Path({str(root.parent)!r}), read_timeout_s=0.2)
+            print(await machine.temperatures())
+
+        asyncio.run(main())
+    """)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, timeout=20, text=True, check=True
+    )
+    assert "no answer in 0.2 s" in done.stdout
+    assert done.stderr == ""

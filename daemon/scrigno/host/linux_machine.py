@@ -1,15 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Linux machine this runs on, asked through sysfs, procfs and the tools that are installed.
 
-Kernel files are read in two small executors, because some of them wait: `drivetemp` asks its disk,
-md takes a lock. A read over its time is left behind and answered `NotAvailable`; as many stuck
-reads as there are threads, and the next ones are refused at once instead of queueing up.
+Kernel files are read beside the loop, sensors apart from the rest, because some of them wait:
+`drivetemp` asks its disk, md takes a lock.
 """
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import monotonic
 from typing import Final, TypeVar
@@ -29,6 +26,7 @@ from .facts import FactsUnreadable, NotAvailable
 from .filesystems import FileSystemState, Mount, parse_mountinfo, read_file_systems
 from .machine import Arrays, Machine
 from .process import CommandNotFound, CommandTimeout, Completed, run
+from .reader import Reader
 from .storage import StorageMap
 from .temperature import Temperature, read_temperatures
 from .topology import Topology, observe
@@ -36,7 +34,7 @@ from .topology import Topology, observe
 READ_TIMEOUT_S: Final = 5.0
 TOOL_TIMEOUT_S: Final = 10.0  # lvs, zpool, mdadm, btrfs, upsc: milliseconds when all is well
 SMART_TIMEOUT_S: Final = 60.0  # a dozen log pages, each retried by an old disk for seconds
-_THREADS: Final = 2
+_READS_AT_ONCE: Final = 2
 _UPS_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(@[A-Za-z0-9.:\[\]-]+)?")
 _T = TypeVar("_T")
 Runner = Callable[[Sequence[str], float], Awaitable[Completed]]
@@ -47,43 +45,8 @@ async def run_here(argv: Sequence[str], timeout_s: float) -> Completed:
     return await run(argv, timeout_s=timeout_s)
 
 
-class _Reader:
-    """A bounded place for reads that may wait."""
-
-    def __init__(self, name: str, threads: int, timeout_s: float) -> None:
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=f"host-{name}")
-        self._threads = threads
-        self._timeout_s = timeout_s
-        self._stuck = 0
-
-    async def read(self, source: str, call: Callable[[], _T]) -> _T | NotAvailable:
-        if self._stuck >= self._threads:
-            return NotAvailable(source=source, reason="earlier reads have not come back")
-        future = asyncio.get_running_loop().run_in_executor(self._pool, call)
-        try:
-            await asyncio.wait([future], timeout=self._timeout_s)
-        finally:  # also when the caller is cancelled
-            if not future.done():
-                self._stuck += 1
-                future.add_done_callback(self._came_back)
-        if not future.done():
-            return NotAvailable(source=source, reason=f"no answer in {self._timeout_s:g} s")
-        try:
-            return future.result()
-        except (FactsUnreadable, OSError) as error:
-            return NotAvailable(source=source, reason=str(error))
-
-    def _came_back(self, future: asyncio.Future[_T]) -> None:
-        self._stuck -= 1
-        if not future.cancelled():
-            future.exception()  # nobody waits for it any more
-
-    def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
-
 class LinuxMachine:
-    """Implements `machine.Machine` here. Close it when done."""
+    """Implements `machine.Machine` here. Holds nothing that needs closing."""
 
     def __init__(
         self,
@@ -95,13 +58,8 @@ class LinuxMachine:
         """Ask the machine whose sys, proc and run stand under `root`."""
         self._sys, self._proc, self._run = root / "sys", root / "proc", root / "run"
         self._runner = runner
-        self._kernel = _Reader("kernel", _THREADS, read_timeout_s)
-        self._sensors = _Reader("sensors", 1, read_timeout_s)
-
-    def close(self) -> None:
-        """Read nothing more; idempotent. A stuck read is left behind."""
-        self._kernel.close()
-        self._sensors.close()
+        self._kernel = Reader("kernel", at_once=_READS_AT_ONCE, timeout_s=read_timeout_s)
+        self._sensors = Reader("sensors", at_once=1, timeout_s=read_timeout_s)
 
     async def block_tree(self) -> BlockTree | NotAvailable:
         """Return every block device."""
