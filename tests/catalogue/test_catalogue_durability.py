@@ -16,7 +16,7 @@ CHILD = """
 import asyncio, os, sys
 sys.path[:0] = [sys.argv[2], sys.argv[3]]
 from pathlib import Path
-from conftest import make_instance
+from made_instances import make_instance
 from scrigno.catalogue.catalogue import Catalogue
 from scrigno.core.clock import SystemClock
 from scrigno.core.counters import Counters
@@ -45,7 +45,7 @@ async def test_no_committed_row_is_lost_when_the_process_is_killed(index_path: P
     ledger: list[str] = []
     for turn in range(3):
         child = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", CHILD, index_path, here.parents[2] / "daemon", here.parent,
+            sys.executable, "-c", CHILD, index_path, here.parents[2] / "daemon", here.parents[1] / "support",
             str(turn), stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
         assert child.stdout is not None

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from made_instances import make_instance
 from scrigno.catalogue import selection, studies
 from scrigno.catalogue.catalogue import Catalogue
 from scrigno.catalogue.columns import SORTS
@@ -41,8 +42,6 @@ COUNT = 240
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory) -> Iterator[tuple[Connection, list[StudyRow]]]:
     """An index of some hundred studies, open for reading, and all its lines."""
-    from conftest import make_instance  # the folder's own
-
     path: Path = tmp_path_factory.mktemp("list") / "index.db"
     dice = random.Random(7)
 

@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from dicomnet_kit import Dial, Listen, RawPeer, RecordingProvider, Serve, dictionary, free_port
+from dicomnet_kit import Dial, Listen, RawPeer, RecordingProvider, Serve, dictionary
 
+from ports import free_port
 from scrigno.core.counters import Counters
 from scrigno.dicomnet.limits import Limits
 from scrigno.dicomnet.server import DicomServer

@@ -5,7 +5,6 @@ import asyncio
 import contextlib
 import os
 import shutil
-import socket
 import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -284,12 +283,6 @@ async def run_tool(name: str, *arguments: str, cwd: Path | None = None) -> Tool:
 def dictionary() -> str:
     found = sorted(Path("/usr/share").glob("libdcmtk*/dicom.dic"))
     return str(found[0]) if found else ""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def make_ct(size: int = 40_000, uid: str | None = None) -> Dataset:

@@ -18,11 +18,11 @@ from dicomnet_kit import (
     RecordingHandler,
     RecordingProvider,
     Serve,
-    free_port,
     p_data,
     store_command,
 )
 
+from ports import free_port
 from scrigno.dicomnet import commandset, dimse
 from scrigno.dicomnet.association import Association
 from scrigno.dicomnet.client import connect

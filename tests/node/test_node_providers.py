@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from running_node import RunningNode, free_port
+from ports import free_port
+from running_node import RunningNode
 from scrigno.dicomnet.association import Association
 from scrigno.dicomnet.errors import AssociationRejected, ConnectFailed
 from scrigno.node.providers import ListenerState

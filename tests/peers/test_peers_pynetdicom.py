@@ -20,7 +20,8 @@ from pynetdicom.pdu_primitives import (
 )
 
 from made_objects import write_series
-from running_node import RunningNode, data_set_bytes, free_port, running_node
+from ports import free_port
+from running_node import RunningNode, data_set_bytes, running_node
 from scrigno.settings.schema import Peer
 
 CT = "1.2.840.10008.5.1.4.1.1.2"

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ports import free_port
+
 STORESCU = "/usr/bin/storescu"
 
 CONFIG = """\
@@ -34,14 +36,6 @@ initial:
   ingest: {{ack_copies: 2, count_shared_device: true}}
   language: en
 """
-
-
-def free_port() -> int:
-    """Return a port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @dataclass

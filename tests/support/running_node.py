@@ -3,7 +3,6 @@
 
 import asyncio
 import os
-import socket
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -14,6 +13,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
+from ports import free_port
 from scrigno.archive.ingest import Ingest
 from scrigno.archive.receipts import IngestRules
 from scrigno.archive.retrieve import Retrieval
@@ -43,14 +43,6 @@ from scrigno.volumes.states import Role, VolumeSpec
 from scrigno.volumes.volume import Volumes
 
 AE_TITLE = "SCRIGNO"
-
-
-def free_port() -> int:
-    """Return a port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @dataclass
@@ -304,7 +296,9 @@ async def receiver_running(folder: Path, *options: str) -> AsyncIterator[Receive
             else:
                 writer.close()
                 break
+        assert process.returncode is None, "the receiver ended at its start"
         yield Receiver(folder, port)
     finally:
-        process.terminate()
+        if process.returncode is None:
+            process.terminate()
         await process.wait()

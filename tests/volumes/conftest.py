@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A staging directory, and volumes where a test wants them."""
 
-import hashlib
-import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
@@ -90,16 +88,3 @@ def filesystem(tmp_path: Path) -> Iterator[Callable[..., LoopFilesystem]]:
         yield lambda name, **how: stack.enter_context(
             loop_filesystem(tmp_path / "loops", name, **how)
         )
-
-
-def sha(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def names_under(folder: Path) -> list[str]:
-    return sorted(
-        os.path.relpath(os.path.join(base, name), folder)
-        for base, _, names in os.walk(folder)
-        for name in names
-        if not name.startswith(".scrigno")
-    )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import names_under
+from contents import names_under
 from scrigno.core.counters import Counters
 from scrigno.volumes.staging import Staging
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import names_under
+from contents import names_under
 from loopfs import sh
 from scrigno.volumes.placement import IngestPolicy, KeyConflict, NoDurableStorage
 from scrigno.volumes.states import ErrorKind, VolumeError, VolumeState

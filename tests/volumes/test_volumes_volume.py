@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import names_under, sha
+from contents import names_under, sha
 from scrigno.volumes.states import ErrorKind, PutOutcome, VolumeError, VolumeState
 
 

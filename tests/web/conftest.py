@@ -13,7 +13,7 @@ import pytest_asyncio
 from blockbuster import BlockBuster
 
 from made_objects import write_series
-from running_box import free_port
+from ports import free_port
 from scrigno.app.logs import Logs
 from scrigno.app.parts import Parts, start
 from scrigno.app.starter import Starter
