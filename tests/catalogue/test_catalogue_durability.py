@@ -45,7 +45,8 @@ async def test_no_committed_row_is_lost_when_the_process_is_killed(index_path: P
     ledger: list[str] = []
     for turn in range(3):
         child = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", CHILD, index_path, here.parents[2] / "daemon", here.parents[1] / "support",
+            sys.executable, "-c", CHILD, index_path,
+            here.parents[2] / "daemon", here.parents[1] / "support",
             str(turn), stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
         assert child.stdout is not None
