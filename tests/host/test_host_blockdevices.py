@@ -84,6 +84,17 @@ def test_a_scsi_name_made_of_model_and_serial_is_no_wwn(sysfs: Sysfs) -> None:
     assert _tree(root).devices["sda"].disk == "serial:QEMU HARDDISK:DISKA0001"
 
 
+def test_a_serial_that_every_bridge_gives_names_no_disk(sysfs: Sysfs) -> None:
+    root = sysfs("bare")
+    for name in ("sda", "sdb"):
+        (root / f"block/{name}/device/wwid").unlink()
+        (root / f"block/{name}/device/vpd_pg80").write_bytes(b"\0\x80\0\x0c000000000000")
+    disks = _tree(root).devices
+    assert disks["sda"].disk != disks["sdb"].disk
+    assert disks["sda"].disk is not None
+    assert disks["sda"].disk.startswith("slot:")
+
+
 def test_only_a_disk_udev_saw_empty_is_blank(sysfs: Sysfs, tmp_path: Path) -> None:
     root = sysfs("bare")
     records = tmp_path / "run/udev/data"

@@ -88,6 +88,19 @@ def test_json_with_values_of_other_kinds_raises_only_the_typed_error(
         parse(json.dumps(spoil(whole)))
 
 
+def test_numbers_beyond_all_measure_are_not_believed() -> None:
+    huge = "9" * 5000
+    text = (CAPTURES / "zpool-written-2.1-degraded.txt").read_text()
+    assert zfs.parse_text(text.replace("25.00%", f"{huge}%"))[0].progress is None
+    mdstat = (CAPTURES / "mdstat-linux6.1-md-recover.txt").read_text()
+    (array,) = mdraid.parse_mdstat(mdstat.replace("4992", huge))
+    assert array.progress is None
+    pool = (CAPTURES / "zpool-written-2.3-resilver.json").read_text()
+    (array,) = zfs.parse_json(pool.replace('"issued":250000', f'"issued":1{"0" * 400}'))
+    assert array.progress is not None
+    assert array.progress.percent == 0
+
+
 def test_deeply_nested_json_is_refused() -> None:
     with pytest.raises(FactsUnreadable):
         smart.parse("[" * 100_000)

@@ -21,6 +21,7 @@ SECTOR_BYTES: Final = 512  # of /sys/block/*/size and stat, whatever the disk's 
 _GLOBAL_NAME: Final = re.compile(r"(?:naa|eui|nvme|uuid)\.\S+")
 _PAGE_HEADER_BYTES: Final = 4  # of a SCSI vital product data page (SPC-5 7.7)
 _UDEV_RECORD: Final = re.compile(r"^E:([A-Z0-9_]+)=(.*)$", re.MULTILINE)
+_COUNTING: Final = "0123456789ABCDEF"
 _LETTERS: Final = re.compile(r"/block/[^/]+$|/nvme\d+/nvme\d+(?:c\d+)?n(?=\d+$)")
 
 
@@ -227,12 +228,17 @@ def _wwn(at: Path, udev: Mapping[str, str]) -> str:
 
 
 def _identity(at: Path, wwn: str, model: str, serial: str) -> DiskId:
-    if wwn:
+    if wwn and not _everybodys(wwn.partition(".")[2]):
         return DiskId(f"wwn:{wwn}")
-    if serial:
+    if serial and not _everybodys(serial):
         return DiskId(f"serial:{model}:{serial}")
     parts = _real(at).as_posix().partition("/devices/")[2]
     return DiskId(f"slot:{_LETTERS.sub('', '/' + parts).strip('/') or link_name(at)}")
+
+
+def _everybodys(name: str) -> bool:
+    """Tell whether a name is one that cheap USB bridges give every disk, as 000000000000."""
+    return len(set(name)) <= 1 or _COUNTING.startswith(name.upper())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from typing import Final
 
 from scrigno.core.errors import ScrignoError
 
+_LARGEST: Final = 1 << 128  # of an NVMe counter
 ATTRIBUTE_LIMIT_BYTES: Final = 64 << 10  # of one sysfs or procfs file: a page, mdstat a few
 
 
@@ -66,19 +67,14 @@ def link_name(path: Path) -> str:
 
 
 def whole(text: object) -> int | None:
-    """Return a whole number told as a number or as text, or None."""
-    match text:
-        case bool():
-            return None
-        case int():
-            return text
-        case str():
-            try:
-                return int(text.strip())
-            except ValueError:
-                return None
-        case _:
-            return None
+    """Return a whole number told as a number or as text, or None; no counter has over 128 bits."""
+    if isinstance(text, bool) or not isinstance(text, int | str):
+        return None
+    try:
+        value = int(text)
+    except ValueError:
+        return None
+    return value if abs(value) <= _LARGEST else None
 
 
 def number(text: object) -> float | None:

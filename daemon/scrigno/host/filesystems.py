@@ -19,6 +19,7 @@ from .facts import FactsUnreadable, read_names, read_text, whole
 _ESCAPE: Final = re.compile(r"\\([0-7]{3})")
 _BEFORE_DASH: Final = 6
 _AFTER_DASH: Final = 3
+_YEAR_9999_S: Final = 253_370_764_800
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,9 +136,15 @@ def _ext4(mount: Mount, at: Path) -> FileSystemState:
     return FileSystemState(
         mount=mount,
         errors=whole(read_text(at / "errors_count")),
-        first_error_at=datetime.fromtimestamp(first, UTC) if first and first > 0 else None,
+        first_error_at=_moment(first),
         warnings=whole(read_text(at / "warning_count")) or 0,
     )
+
+
+def _moment(seconds: int | None) -> datetime | None:
+    if not seconds or not 0 < seconds < _YEAR_9999_S:
+        return None
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 def _xfs(mount: Mount, at: Path) -> FileSystemState:

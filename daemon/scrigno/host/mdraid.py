@@ -31,10 +31,10 @@ _HEAD: Final = re.compile(
     r"^(?P<name>md\S*) : (?P<state>active|inactive)(?P<mode>(?: \([a-z-]+\))*)(?P<rest>.*)$"
 )
 _MEMBER: Final = re.compile(r"^(\S+?)\[(\d+)\]((?:\([A-Z]\))*)$")
-_SIZES: Final = re.compile(r"\[(\d+)/(\d+)\] \[([U_]+)\]")
+_SIZES: Final = re.compile(r"\[(\d{1,9})/(\d{1,9})\] \[([U_]+)\]")
 _MOTION: Final = re.compile(
-    r"(resync|recovery|check|repair|reshape)\s*=\s*[\d.]+% \((\d+)/(\d+)\)"
-    r"(?:.*?speed=(\d+)K/sec)?"
+    r"(resync|recovery|check|repair|reshape)\s*=\s*[\d.]+% \((\d{1,18})/(\d{1,18})\)"
+    r"(?:.*?speed=(\d{1,18})K/sec)?"
 )
 _WAIT: Final = re.compile(r"(resync|recovery|check|repair|reshape)\s*=\s*(DELAYED|PENDING|REMOTE)")
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from .arrays import Activity, Array, ArrayHealth, ArrayKind, Member, MemberState, Progress
-from .facts import FactsUnreadable, Json, whole
+from .facts import FactsUnreadable, Json, number, whole
 
 JSON_COMMAND: Final = ("zpool", "status", "-j", "--json-int", "-L", "-P", "-p")
 TEXT_COMMAND: Final = ("zpool", "status", "-L", "-P", "-p")
@@ -195,8 +195,9 @@ def _text_pool(block: str) -> Array:
 
 def _text_scan(head: str) -> Progress | None:
     scan = head.partition("scan:")[2]
-    done = _DONE.search(scan)
+    match = _DONE.search(scan)
+    done = number(match[1]) if match else None
     if "in progress" not in scan or done is None:
         return None
     activity = Activity.RECOVER if "resilver" in scan else Activity.CHECK
-    return Progress(activity=activity, done=round(float(done[1]) * 100), total=_HUNDREDTHS)
+    return Progress(activity=activity, done=round(done * 100), total=_HUNDREDTHS)
