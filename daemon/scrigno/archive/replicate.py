@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 BATCH: Final = 64
 AT_ONCE: Final = 4  # per volume, when no image is arriving
+GATHER_S: Final = 1.0
 BUSY_PAUSE_S: Final = 0.02  # between copies while images arrive: they come first
 POLL_S: Final = 10.0  # for a volume whose return nobody told us of
 ALL_AGAIN_S: Final = 60.0  # then debts that could not be paid are tried again
@@ -185,6 +186,14 @@ class Replicator:
                     await desk.wake.wait()
             except TimeoutError:
                 continue
+            await self._let_debts_gather()
+
+    async def _let_debts_gather(self) -> None:
+        """While images arrive, look at the debts once a second and not once for each."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + GATHER_S
+        while self._must_give_way() and loop.time() < until:
+            await asyncio.sleep(BUSY_PAUSE_S)
 
     async def pay(self, volume: Volume, after: int = 0) -> tuple[int, int]:
         """Pay the debts of `volume` numbered over `after` that can be paid now.

@@ -81,7 +81,10 @@ class Node:
         self._clock = clock
         # How many there may be is decided here, over all providers together.
         self._limits = replace(
-            limits, max_associations=GUARD_TOTAL, max_associations_per_peer=GUARD_PER_HOST
+            limits,
+            max_associations=GUARD_TOTAL,
+            max_associations_per_peer=GUARD_PER_HOST,
+            max_associations_per_host=GUARD_PER_HOST,
         )
         self._admissions = Admissions(settings=settings, peers=peers, bus=bus, counters=counters)
         self._services = _services(settings, ingest, catalogue, retrieval, imaging, counters)
