@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 BATCH: Final = 64
 AT_ONCE: Final = 4  # per volume, when no image is arriving
-GATHER_S: Final = 1.0
+GATHER_TURNS: Final = 50  # of BUSY_PAUSE_S
 BUSY_PAUSE_S: Final = 0.02  # between copies while images arrive: they come first
 POLL_S: Final = 10.0  # for a volume whose return nobody told us of
 ALL_AGAIN_S: Final = 60.0  # then debts that could not be paid are tried again
@@ -190,9 +190,9 @@ class Replicator:
 
     async def _let_debts_gather(self) -> None:
         """While images arrive, look at the debts once a second and not once for each."""
-        loop = asyncio.get_running_loop()
-        until = loop.time() + GATHER_S
-        while self._must_give_way() and loop.time() < until:
+        for _ in range(GATHER_TURNS):
+            if not self._must_give_way():
+                return
             await asyncio.sleep(BUSY_PAUSE_S)
 
     async def pay(self, volume: Volume, after: int = 0) -> tuple[int, int]:
