@@ -2,6 +2,8 @@
 """The whole box as its operator and its modalities see it: one process, real tools."""
 
 import json
+import os
+import re
 import shutil
 import signal
 import subprocess  # noqa: TID251 - real peers
@@ -14,8 +16,10 @@ from pathlib import Path
 import pytest
 
 from made_objects import write_series
+from ports import free_port
 from running_box import RunningBox, data_set_digest, running_box
 
+ROOT = Path(__file__).resolve().parents[2]
 FINDSCU = "/usr/bin/findscu"
 KEYS = {
     "PATIENT": ("PatientName", "PatientID", "PatientBirthDate", "NumberOfPatientRelatedStudies"),
@@ -189,10 +193,47 @@ def test_the_daemon_ends_by_itself_when_asked_and_leaves_nothing_in_its_way(
 
 
 @pytest.mark.spec("BX-4")
-def test_make_run_writes_its_configuration_once_and_it_can_be_used() -> None:
-    script = Path(__file__).resolve().parents[2] / "tools" / "run_box.py"
-    assert "unregistered: accept" in script.read_text()
-    done = subprocess.run(
-        [sys.executable, "-m", "scrigno", "version"], capture_output=True, text=True
+def test_what_make_run_prints_is_all_one_needs_to_send_the_first_image(tmp_path: Path) -> None:
+    checkout = tmp_path / "checkout"
+    for name in ("daemon", "tools", "webui"):
+        shutil.copytree(ROOT / name, checkout / name)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(checkout / "daemon"),
+        "DICOM_PORT": str(free_port()),
+        "WEB_PORT": str(free_port()),
+    }
+    process = subprocess.Popen(
+        [sys.executable, "tools/run_box.py"],
+        cwd=checkout,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     )
-    assert done.stdout.startswith("scrigno ")
+    try:
+        assert process.stdout is not None
+        said: list[str] = []
+        while not said or not said[-1].strip().startswith("stop"):
+            said.append(process.stdout.readline())
+            assert said[-1], "it ended before it was ready"
+        text = "".join(said)
+        url = re.search(r"http://localhost:[0-9]+/viewer/", text)
+        code = re.search(r"setup code +([0-9A-Z]{5}-[0-9A-Z]{5})", text)
+        send = re.search(r"(storescu .*) FOLDER", text)
+        assert url
+        assert code
+        assert send
+        with urllib.request.urlopen(url.group()) as page:
+            assert page.status == 200
+        write_series(tmp_path / "send", images=2)
+        line = ["/usr/bin/" + send.group(1).split()[0], *send.group(1).split()[1:]]
+        sent = subprocess.run(
+            [*line, str(tmp_path / "send")], capture_output=True, timeout=60, check=False
+        )
+        assert sent.returncode == 0, sent.stderr
+        assert len(list((checkout / "var" / "data").rglob("studies/**/*.dcm"))) == 2
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+    assert process.returncode == 0
