@@ -64,7 +64,8 @@ class Box:
         return await thing.seal()
 
     async def store(self, key: str, content: bytes):
-        sealed = await self.sealed(content)
+        thing = self.staging.begin(content, limit_bytes=1 << 30)
+        sealed = thing.seal_early() or await thing.seal()  # as the daemon does
         try:
             return await self.placement.store(sealed, key, {"key": key})
         finally:

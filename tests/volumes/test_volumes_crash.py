@@ -43,7 +43,7 @@ STORER = textwrap.dedent("""
                     size = (1000, 130_000, 1_500_000)[(n + i) % 3]
                     content = f"{seed}-{n}-{i}".encode() * (size // 10)
                     thing = staging.begin(content, limit_bytes=1 << 30)
-                    sealed = await thing.seal()
+                    sealed = thing.seal_early() or await thing.seal()
                     key = f"studies/{seed}.{n}/s{i % 5}/{i}.dcm"
                     await placement.store(sealed, key, {"key": key, "digest": sealed.digest})
                     sealed.close()

@@ -50,6 +50,7 @@ async def test_a_reader_that_leaves_at_the_last_moment_leaves_no_descriptor(
     async with box(data=tmp_path / "data") as b:
         await _put(b, "studies/1/2/3.dcm", b"x" * 5000)
         volume = b.volumes.by_name("data")
+        await asyncio.sleep(0.1)  # the file of the put is closed in a thread
         before = len(os.listdir("/proc/self/fd"))
         for _ in range(5):
             reading = asyncio.create_task(volume.read_memfd("studies/1/2/3.dcm"))

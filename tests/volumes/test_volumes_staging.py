@@ -85,22 +85,44 @@ async def test_a_large_object_flows_through_bounded_memory(staging: Staging) -> 
     sealed.close()
 
 
-async def test_an_object_whose_end_was_announced_is_sealed_the_same(staging: Staging) -> None:
-    for size in (10, 3 << 20):
-        content = os.urandom(size)
-        thing = staging.begin(b"", limit_bytes=1 << 30)
-        thing.write(content)
-        thing.end()
-        thing.end()
-        assert thing.head == content[: 256 << 10]
-        sealed = await thing.seal()
-        assert sealed.digest == hashlib.sha256(content).hexdigest()
+async def test_a_small_object_may_be_answered_before_it_is_written(
+    staging: Staging, tmp_path: Path
+) -> None:
+    content = os.urandom(200_000)
+    thing = staging.begin(b"", limit_bytes=1 << 30)
+    thing.write(content)
+    sealed = thing.seal_early()
+    assert sealed is not None
+    assert not sealed.written
+    assert (sealed.size, sealed.digest) == (len(content), hashlib.sha256(content).hexdigest())
+    seen: list[bytes] = []
+    name = await sealed.keep({}, written=lambda fd: seen.append(os.pread(fd, 1 << 20, 0)))
+    assert sealed.written
+    assert seen == [content]
+    assert (tmp_path / "staging/journal" / name).read_bytes() == content
+    sealed.close()
+    assert staging.used_bytes == len(content)
+    large = staging.begin(bytes(3 << 20), limit_bytes=1 << 30)
+    assert large.seal_early() is None
+    large.discard()
+
+
+async def test_an_object_that_is_never_written_leaves_nothing(staging: Staging) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for run in range(3):
+        had = len(staging._buffers)
+        sealed = staging.begin(b"abc", limit_bytes=1 << 30).seal_early()
+        assert sealed is not None
+        if run:
+            writing = asyncio.ensure_future(sealed.write())
+            await asyncio.sleep(0)
+            if run > 1:
+                writing.cancel()
         sealed.close()
-    forgotten = staging.begin(b"abc", limit_bytes=1 << 30)
-    forgotten.end()
-    forgotten.discard()
-    await asyncio.sleep(0.05)
+        await asyncio.sleep(0.1)
+        assert len(staging._buffers) == max(had, 1)
     assert staging.used_bytes == 0
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 async def test_an_object_over_its_limit_is_refused_and_leaves_nothing(staging: Staging) -> None:

@@ -238,13 +238,15 @@ class Ingest:
         self, arrival: Arrival, staged: StagedObject, offset: int, judgement: Judgement | None
     ) -> Receipt:
         size = staged.size - offset
-        staged.end()  # it is written and hashed beside what follows
         if judgement is None:
             # The head is asked for before seal(), which may let its memory go.
             head = memoryview(staged.head)[offset:]
             judgement = self._taking.judge(arrival, head, size)
             del head
-        sealed = await staged.seal()
+        # What is to become of a small object is known: the job that keeps it writes it too.
+        sealed = staged.seal_early() if judgement is not None else None
+        if sealed is None:
+            sealed = await staged.seal()
         hit("sealed")
         try:
             if judgement is None:

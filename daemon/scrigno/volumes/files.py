@@ -67,7 +67,7 @@ def exists(folder: int, name: str) -> bool:
     return True
 
 
-def write_all(fd: int, content: bytes) -> None:
+def write_all(fd: int, content: bytes | memoryview) -> None:
     """Write everything, also when the kernel takes it in parts."""
     view = memoryview(content)
     while view:

@@ -2,8 +2,11 @@
 """The main process's end of one worker: sending requests, meeting answers, noticing silence."""
 
 import asyncio
+import contextlib
 import os
 import socket
+import threading
+import time
 from array import array
 from collections import deque
 from dataclasses import dataclass
@@ -39,7 +42,7 @@ class Reply:
 @dataclass(slots=True)
 class _Pending:
     future: asyncio.Future[Reply]
-    since: float  # when it was sent, or last gave a sign of life
+    since: float  # when it was sent (infinity before), or last gave a sign of life
     lane: "_LaneEnd"
 
 
@@ -52,6 +55,11 @@ def _drop(future: asyncio.Future[Reply]) -> None:
             os.close(fd)
 
 
+def _send_with(lane: socket.socket, message: bytes, fd: int) -> None:
+    rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [fd]))
+    lane.sendmsg([message], [rights])
+
+
 class _LaneEnd:
     """Our end of one lane and the requests that wait for one of its threads."""
 
@@ -61,6 +69,7 @@ class _LaneEnd:
         self.width = LANE_THREADS[lane]
         self.busy = 0
         self.waiting: deque[asyncio.Future[None]] = deque()
+        self.sending = threading.Lock()  # held by other threads that send, and to close `socket`
 
     def free_one(self) -> None:
         """Give a finished request's thread to the next that waits."""
@@ -70,6 +79,54 @@ class _LaneEnd:
                 waiter.set_result(None)
                 return
         self.busy -= 1
+
+
+class Posted:
+    """A request whose descriptor is not there yet. Its turn is taken, nothing has been sent."""
+
+    __slots__ = ("_lane", "_message", "_number", "_over", "_pending", "link")
+
+    def __init__(
+        self, link: "WorkerLink", lane: _LaneEnd, number: int, message: bytes, pending: _Pending
+    ) -> None:
+        """Use `WorkerLink.post`."""
+        self.link = link
+        self._lane = lane
+        self._number = number
+        self._message = message
+        self._pending = pending
+        self._over = False  # sent, dropped or lost; changed with `sending` held
+
+    def send(self, fd: int) -> None:
+        """Send it with the descriptor, from any thread; a failure shows in `answer`."""
+        with self._lane.sending:
+            if self._over:
+                return
+            self._over = True
+            try:
+                _send_with(self._lane.socket, self._message, fd)
+            except OSError as error:
+                failure = error
+            else:
+                self._pending.since = time.monotonic()  # the clock of the loop
+                return
+        self.link.unsent_soon(self._number, failure)
+
+    async def answer(self) -> Reply:
+        """Wait for the answer; raises VolumeError."""
+        future = self._pending.future
+        try:
+            return await future
+        except asyncio.CancelledError:
+            _drop(future)
+            raise
+
+    def drop(self) -> None:
+        """See that it is not sent any more; harmless when it was. Loop thread only."""
+        with self._lane.sending:
+            sent, self._over = self._over, True
+        if not sent:
+            self.link.forget(self._number)
 
 
 class WorkerLink:
@@ -132,6 +189,38 @@ class WorkerLink:
             _drop(future)
             raise
 
+    def post(self, op: Op, body: bytes) -> Posted | None:
+        """Begin a request that is sent from another thread; None when its lane has no turn now."""
+        lane = self._lanes[LANE_OF.get(op, Lane.WRITE)]
+        if self.failure is not None or lane.busy >= lane.width:
+            return None
+        lane.busy += 1
+        number = self._next_number()
+        pending = _Pending(self._loop.create_future(), float("inf"), lane)
+        self._pending[number] = pending
+        return Posted(self, lane, number, REQUEST.pack(number, op) + body, pending)
+
+    def forget(self, number: int) -> None:
+        """Give back the turn of a request that was never sent."""
+        if self._pending.pop(number, None) is not None:
+            self._lanes[Lane.WRITE].free_one()
+
+    def unsent_soon(self, number: int, failure: OSError) -> None:
+        """Tell the loop that a posted request could not be sent. Any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+            self._loop.call_soon_threadsafe(self._unsent, number, failure)
+
+    def _unsent(self, number: int, failure: OSError) -> None:
+        pending = self._pending.get(number)
+        if pending is None:
+            return
+        if not isinstance(failure, BlockingIOError):
+            self.lose(ErrorKind.IO, "its worker process has ended")
+            return
+        self.forget(number)
+        if not pending.future.done():
+            pending.future.set_exception(self._full())
+
     async def _turn(self, lane: _LaneEnd) -> None:
         if len(lane.waiting) >= QUEUE_LIMIT:
             raise self._error(ErrorKind.BUSY, "too many requests are waiting")
@@ -145,22 +234,25 @@ class WorkerLink:
             raise
 
     def _send(self, lane: _LaneEnd, op: Op, body: bytes, fd: int) -> asyncio.Future[Reply]:
-        number = self._numbers = (self._numbers + 1) & 0xFFFFFFFF
+        number = self._next_number()
         message = REQUEST.pack(number, op) + body
         try:
             if fd < 0:
                 lane.socket.send(message)
             else:
-                rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [fd]))
-                lane.socket.sendmsg([message], [rights])
+                _send_with(lane.socket, message, fd)
         except BlockingIOError as error:
-            raise self._error(ErrorKind.BUSY, "the worker takes no more requests") from error
+            raise self._full() from error
         except (BrokenPipeError, ConnectionResetError) as error:
             self.lose(ErrorKind.IO, "its worker process has ended")
             raise WorkerDiedError(self._volume) from error
         future: asyncio.Future[Reply] = self._loop.create_future()
         self._pending[number] = _Pending(future, self._loop.time(), lane)
         return future
+
+    def _next_number(self) -> int:
+        self._numbers = (self._numbers + 1) & 0xFFFFFFFF
+        return self._numbers
 
     def _readable(self, lane: _LaneEnd) -> None:
         try:
@@ -237,7 +329,8 @@ class WorkerLink:
         self._ticker.cancel()
         for lane in self._lanes:
             self._loop.remove_reader(lane.socket.fileno())
-            lane.socket.close()
+            with lane.sending:  # its number may be another file's a moment later
+                lane.socket.close()
             for waiter in lane.waiting:
                 if not waiter.done():
                     waiter.set_exception(self._again())
@@ -252,6 +345,9 @@ class WorkerLink:
         if isinstance(failure, WorkerDiedError) or failure is None:
             return WorkerDiedError(self._volume)
         return VolumeError(self._volume, failure.kind, failure.what)
+
+    def _full(self) -> VolumeError:
+        return self._error(ErrorKind.BUSY, "the worker takes no more requests")
 
     def _error(self, kind: ErrorKind, reason: str) -> VolumeError:
         return VolumeError(self._volume, kind, reason)

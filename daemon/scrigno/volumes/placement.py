@@ -2,14 +2,15 @@
 """Placement: on which devices an object must be before it is acknowledged, and getting it there."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from scrigno.core.errors import ScrignoError
 
+from .link import Posted, WorkerDiedError
 from .staging import Sealed, Staging, StagingFailed, StagingFull
-from .states import ErrorKind, PutOutcome, VolumeError, VolumeState
+from .states import ErrorKind, PutOutcome, PutResult, VolumeError, VolumeState
 from .volume import Volume, Volumes
 
 COPY_BLOCK: Final = 1 << 20
@@ -198,15 +199,17 @@ class _Attempt:
         self._new: list[Volume] = []  # where the object was not before
         self._reasons: list[str] = []
         self._running: dict[asyncio.Task[None], Volume | None] = {}
+        self._posted: list[Posted] = []  # puts that are sent as soon as the bytes are in the file
         self._conflict: KeyConflict | None = None
 
     async def run(self, candidates: list[Volume]) -> None:
         """Start what is needed, replace what fails, until it is enough or nothing is left."""
-        loop = asyncio.get_running_loop()
+        if not self._sealed.written and not self._post_puts(candidates):
+            await self._sealed.write()
+            self._send_posted(self._sealed.fd)
         # the volumes first: their request is away before staging's fsync begins
         self._start_puts(candidates)
-        keep = loop.create_task(self._keep())
-        self._running[keep] = None
+        self._run_beside(self._keep(), None)
         while self._running:
             done, _ = await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -235,7 +238,30 @@ class _Attempt:
 
     def _start_puts(self, candidates: list[Volume]) -> None:
         """Start as many puts as are still needed, in the order of the candidates."""
-        loop = asyncio.get_running_loop()
+        for volume in self._chosen(candidates):
+            self._run_beside(self._put(volume), volume)
+
+    def _post_puts(self, candidates: list[Volume]) -> bool:
+        """Begin the puts of an object that is not written yet; False when one cannot wait so."""
+        sealed = self._sealed
+        for volume in self._chosen(list(candidates)):
+            posted = volume.post_put(self._key, size=sealed.size, digest=sealed.digest)
+            if posted is None:
+                return False
+            candidates.remove(volume)
+            self._posted.append(posted)
+            self._run_beside(self._put(volume, posted), volume)
+        return True
+
+    def _send_posted(self, fd: int) -> None:
+        for posted in self._posted:
+            posted.send(fd)
+
+    def _run_beside(self, work: Coroutine[None, None, None], volume: Volume | None) -> None:
+        self._running[asyncio.get_running_loop().create_task(work)] = volume
+
+    def _chosen(self, candidates: list[Volume]) -> Iterator[Volume]:
+        """Take from the candidates, in their order, as many as are still needed."""
         hoped = [*self.stored, *(v for v in self._running.values() if v is not None)]
         staged = not self._staging_failed
         while candidates:
@@ -250,14 +276,11 @@ class _Attempt:
                 return
             candidates.remove(chosen)
             hoped.append(chosen)
-            self._running[loop.create_task(self._put(chosen))] = chosen
+            yield chosen
 
-    async def _put(self, volume: Volume) -> None:
-        sealed = self._sealed
+    async def _put(self, volume: Volume, posted: Posted | None = None) -> None:
         try:
-            result = await volume.put(
-                self._key, fd=sealed.fd, size=sealed.size, digest=sealed.digest
-            )
+            result = await self._put_to(volume, posted)
         except VolumeError as error:
             self._reasons.append(error.reason)
             return
@@ -268,10 +291,23 @@ class _Attempt:
         if result.outcome is PutOutcome.STORED:
             self._new.append(volume)
 
+    async def _put_to(self, volume: Volume, posted: Posted | None) -> PutResult:
+        sealed = self._sealed
+        if posted is not None:
+            try:
+                return await volume.posted_put(posted, size=sealed.size)
+            except WorkerDiedError:  # ask the new one, as `put` does
+                await volume.revived()
+                if sealed.fd < 0:
+                    raise
+        return await volume.put(self._key, fd=sealed.fd, size=sealed.size, digest=sealed.digest)
+
     async def _keep(self) -> None:
         try:
-            await self._sealed.keep(self._note)
+            await self._sealed.keep(self._note, written=self._send_posted)
         except (StagingFull, StagingFailed) as error:
+            if not self._sealed.written:
+                raise  # there is nothing that a volume could copy
             self._staging_failed = True
             self._reasons.append(error.reason)
         else:
@@ -279,6 +315,8 @@ class _Attempt:
 
     async def undo(self) -> None:
         """Take back what a failed attempt left; a volume that cannot is left to reconciliation."""
+        for posted in self._posted:
+            posted.drop()
         for task in self._running:
             task.cancel()
         if self._running:

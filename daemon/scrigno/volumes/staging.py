@@ -20,44 +20,48 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from scrigno.core.counters import Counters
-from scrigno.core.errors import ScrignoError
 
-from .files import SYNC_EVERY_BYTES, reserve_bytes
+from .files import SYNC_EVERY_BYTES, reserve_bytes, write_all
+from .hands import Hands
+from .sealed import (
+    NOTE_ATTRIBUTE,
+    NOTE_LIMIT_BYTES,
+    ObjectTooLarge,
+    OpenFile,
+    Sealed,
+    StagingFailed,
+    StagingFull,
+    failed,
+)
+
+if TYPE_CHECKING:
+    from scrigno.core.errors import ScrignoError
+
+# what the rooms above need stands in one place
+__all__ = [
+    "NOTE_LIMIT_BYTES",
+    "JournalEntry",
+    "ObjectTooLarge",
+    "Sealed",
+    "StagedObject",
+    "Staging",
+    "StagingFailed",
+    "StagingFull",
+]
 
 HASH_BYTES: Final = 32 << 10  # at a time in the loop: some 20 µs
 HEAD_BYTES: Final = 256 << 10  # what header readers may look at without a read
 THREADS: Final = 8  # concurrent fsyncs share journal commits; more threads bring nothing
 POOLED_BUFFERS: Final = 16
-NOTE_ATTRIBUTE: Final = "user.scrigno.note"
-NOTE_LIMIT_BYTES: Final = 3500  # ext4 keeps an attribute in one block
 JOURNAL_FOLDER: Final = "journal"
-_FULL_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT})
+CLOSE_AFTER_S: Final = 0.05  # then all files that were let go are closed in one job
 
 T = TypeVar("T")
-
-
-class StagingFull(ScrignoError):
-    """Staging has no room for the object; nothing of it is left."""
-
-    code: ClassVar[str] = "staging-full"
-
-
-class StagingFailed(ScrignoError):
-    """The staging device failed; nothing of the object is left."""
-
-    code: ClassVar[str] = "staging-failed"
-
-
-class ObjectTooLarge(ScrignoError):
-    """The object is over the limit given to `begin`; nothing of it is left."""
-
-    code: ClassVar[str] = "object-too-large"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +96,9 @@ class Staging:
         self._folder_path = root / JOURNAL_FOLDER
         self._capacity_bytes = capacity_bytes
         self._counters = counters
-        self._executor: ThreadPoolExecutor | None = None
+        self._hands: Hands | None = None
+        self._let_go: list[int] = []  # descriptors to be closed
+        self._closing: asyncio.TimerHandle | None = None
         self._folder_fd = -1
         self._arriving_bytes = 0
         self._lock = threading.Lock()  # protects the next two, which executor threads change
@@ -104,7 +110,7 @@ class Staging:
 
         Raises StagingFailed in words when the directory cannot serve.
         """
-        self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="staging")
+        self._hands = Hands(THREADS, "staging")
         try:
             self._folder_fd, self.device, self._sizes = await self.run(self._open)
             self._standing_bytes = sum(self._sizes.values())
@@ -118,13 +124,15 @@ class Staging:
 
     async def close(self) -> None:
         """Let the executor go when its running jobs have ended, at most after 5 s; idempotent."""
-        executor, self._executor = self._executor, None
-        if executor is None:
+        hands, self._hands = self._hands, None
+        if hands is None:
             return
-        executor.shutdown(wait=False)
+        if self._let_go:
+            self._close_let_go(hands)
+        hands.dismiss()
         deadline = time.monotonic() + 5
         # a thread that hangs in the kernel cannot be joined; it ends with the process
-        while any(thread.is_alive() for thread in executor._threads):
+        while not hands.gone:
             if time.monotonic() > deadline:
                 return
             await asyncio.sleep(0.005)
@@ -154,9 +162,9 @@ class Staging:
         try:
             return await self.run(self._read_journal)
         except OSError as error:
-            raise _failed(error) from error
+            raise failed(error) from error
 
-    async def open_entry(self, name: str) -> "Sealed":
+    async def open_entry(self, name: str) -> Sealed:
         """Open a journal entry again; its digest is computed anew. Raises StagingFailed."""
 
         def job() -> tuple[int, str, int]:
@@ -176,8 +184,8 @@ class Staging:
         try:
             fd, digest, size = await self.run(job)
         except OSError as error:
-            raise _failed(error) from error
-        return Sealed(self, _File(self, fd), digest=digest, size=size, name=name)
+            raise failed(error) from error
+        return Sealed(self, OpenFile(self, fd), digest=digest, size=size, name=name)
 
     async def release(self, name: str) -> None:
         """Forget a journal entry; harmless when it is gone.
@@ -187,13 +195,15 @@ class Staging:
         try:
             await self.run(self._unlink, name)
         except OSError as error:
-            raise _failed(error) from error
+            raise failed(error) from error
 
-    def run(self, job: Callable[..., T], *args: object) -> asyncio.Future[T]:
-        """Run blocking work on the staging device in the bounded executor."""
-        if self._executor is None:
+    def run(
+        self, job: Callable[..., T], *args: object, over: Callable[[], None] | None = None
+    ) -> asyncio.Future[T]:
+        """Run blocking work on the staging device in the bounded executor; see `Hands.run`."""
+        if self._hands is None:
             raise StagingFailed("staging is closed")
-        return asyncio.get_running_loop().run_in_executor(self._executor, job, *args)
+        return self._hands.run(job, *args, over=over)
 
     def reserve(self, size: int) -> bool:
         """Count `size` bytes more as arriving; False when they do not fit."""
@@ -217,12 +227,25 @@ class Staging:
         if len(buffer) == self.high_water_bytes and len(self._buffers) < POOLED_BUFFERS:
             self._buffers.append(buffer)
 
-    def close_soon(self, fd: int) -> None:
-        """Close a descriptor in the executor: the last close of a large file frees its blocks."""
-        if self._executor is None:
+    def close_fd(self, fd: int, *, soon: bool) -> None:
+        """Close a descriptor in the executor, at once or with others a little later."""
+        hands = self._hands
+        if hands is None:
             os.close(fd)
-        else:
-            self._executor.submit(os.close, fd)
+            return
+        self._let_go.append(fd)
+        if soon:
+            self._close_let_go(hands)
+        elif self._closing is None:
+            loop = asyncio.get_running_loop()
+            self._closing = loop.call_later(CLOSE_AFTER_S, self._close_let_go, hands)
+
+    def _close_let_go(self, hands: Hands) -> None:
+        if self._closing is not None:
+            self._closing.cancel()
+            self._closing = None
+        fds, self._let_go = self._let_go, []
+        _ = hands.run(_close_all, fds)
 
     # -- in the executor ---------------------------------------------------------------------
 
@@ -292,46 +315,6 @@ class Staging:
         return entries
 
 
-class _File:
-    """An unnamed file that is closed when asked to, but never under a job that still uses it."""
-
-    def __init__(self, staging: Staging, fd: int = -1) -> None:
-        self.fd = fd
-        self._staging = staging
-        self._jobs = 0
-        self._doomed = False
-
-    @property
-    def busy(self) -> bool:
-        """Whether a job uses it."""
-        return self._jobs > 0
-
-    async def run(self, job: Callable[..., T], *args: object) -> T:
-        """Run a job on the file; a cancelled caller leaves it running."""
-        return await asyncio.shield(self.start(job, *args))
-
-    def start(self, job: Callable[..., T], *args: object) -> asyncio.Future[T]:
-        """Give a job to the executor now; whoever awaits it shields it."""
-        future = self._staging.run(job, *args)
-        self._jobs += 1
-        future.add_done_callback(self._ended)
-        return future
-
-    def _ended(self, future: asyncio.Future[T]) -> None:
-        self._jobs -= 1
-        if not future.cancelled():
-            future.exception()  # seen, also when nobody waits any more
-        if self._doomed:
-            self.close()
-
-    def close(self) -> None:
-        """Close it as soon as no job uses it; idempotent."""
-        self._doomed = True
-        if not self._jobs and self.fd >= 0:
-            self._staging.close_soon(self.fd)
-            self.fd = -1
-
-
 class StagedObject:
     """An object that is arriving. Loop thread only.
 
@@ -345,7 +328,7 @@ class StagedObject:
         self.size = 0
         self._staging = staging
         self._limit = limit_bytes
-        self._file = _File(staging)
+        self._file = OpenFile(staging)
         self._buffer = staging.take_buffer()
         self._filled = 0
         self._full: deque[memoryview] = deque()  # waiting to be written out
@@ -355,7 +338,6 @@ class StagedObject:
         self._turned = False  # the first buffer is full: threads hash now
         self._unsynced = 0
         self._flush: asyncio.Task[None] | None = None
-        self._last: asyncio.Future[None] | None = None  # the write of the last buffer
         self._error: ScrignoError | None = None
         self._reserved = 0
         self._owes_drain = False  # write() has answered False
@@ -415,24 +397,33 @@ class StagedObject:
         """The first bytes of the file (prefix included), at most HEAD_BYTES."""
         return self._head or bytes(self._buffer[: min(self._filled, HEAD_BYTES)])
 
-    def end(self) -> None:
-        """Say that no byte follows; may be left out.
+    def seal_early(self) -> Sealed | None:
+        """Answer a small object that is still to be written; None: it is for `seal` to answer.
 
-        A small object begins to be written and hashed at once, beside whatever the caller does
-        before `seal`, which is where every failure shows.
+        Whatever is done with it first writes it, so that no job of its own is needed for that.
+        Raises StagingFull; nothing is left then.
         """
-        if self._flush is None and self._last is None and self._error is None and not self._over:
-            try:
-                _ = self._write_last()  # awaited by seal()
-            except (StagingFull, StagingFailed) as error:
-                self._error = error
+        if self._turned or self._over or self._error is not None:
+            return None
+        try:
+            self._reserve_room()
+        except StagingFull:
+            self.discard()
+            raise
+        self._hasher.update(self._buffer[self._hashed : self._filled])  # under HASH_BYTES
+        sealed = Sealed(
+            self._staging,
+            self._file,
+            digest=self._hasher.hexdigest(),
+            size=self.size,
+            arriving=self._reserved,
+            buffer=self._buffer,
+        )
+        self._over, self._reserved = True, 0
+        self._buffer, self._filled = memoryview(bytearray()), 0
+        return sealed
 
-    def _write_last(self) -> asyncio.Future[None]:
-        self._reserve_room()
-        self._last = self._file.start(self._write_out, self._buffer[: self._filled])
-        return self._last
-
-    async def seal(self) -> "Sealed":
+    async def seal(self) -> Sealed:
         """Write everything to the unnamed file and answer it, hashed.
 
         A small object is opened, written and hashed in one hop to the executor.
@@ -446,9 +437,10 @@ class StagedObject:
             if self._over:
                 raise StagingFailed("the object was discarded")
             try:
-                await asyncio.shield(self._last or self._write_last())
+                self._reserve_room()
+                await self._file.run(self._write_out, self._buffer[: self._filled])
             except OSError as error:
-                raise _failed(error) from error
+                raise failed(error) from error
             if self._over:
                 raise StagingFailed("the object was discarded while it was sealed")
         except BaseException:
@@ -495,7 +487,7 @@ class StagedObject:
                     break
                 content = self._full.popleft()
         except OSError as error:
-            self._error = _failed(error)
+            self._error = failed(error)
         except StagingFailed as error:
             self._error = error
         finally:
@@ -509,9 +501,7 @@ class StagedObject:
     def _write_out(self, content: memoryview) -> None:
         if self._file.fd < 0:
             self._file.fd = self._staging.unnamed()
-        offset = 0
-        while offset < len(content):
-            offset += os.write(self._file.fd, content[offset:])
+        write_all(self._file.fd, content)
         self._hasher.update(content[self._hashed :])
         self._hashed = 0  # of the next buffer
         self._unsynced += len(content)
@@ -521,80 +511,6 @@ class StagedObject:
             os.fdatasync(self._file.fd)
 
 
-class Sealed:
-    """A complete object in an open file, hashed; durable once kept."""
-
-    def __init__(
-        self,
-        staging: Staging,
-        file: _File,
-        *,
-        digest: str,
-        size: int,
-        name: str | None = None,
-        arriving: int = 0,
-    ) -> None:
-        """Use `StagedObject.seal` or `Staging.open_entry`."""
-        self.digest = digest  # hex SHA-256 of the whole file
-        self.size = size
-        self.name = name  # in the journal, once kept
-        self._staging = staging
-        self._file = file
-        self._arriving = arriving
-
-    @property
-    def fd(self) -> int:
-        """The open file, -1 once closed; whoever needs it longer duplicates it."""
-        return self._file.fd
-
-    async def read(self, offset: int, length: int) -> bytes:
-        """Read a part of it; raises StagingFailed."""
-        try:
-            return await self._file.run(os.pread, self._file.fd, length, offset)
-        except OSError as error:
-            raise _failed(error) from error
-
-    async def keep(self, note: Mapping[str, str]) -> str:
-        """Make bytes and note durable in the journal and answer the name there.
-
-        Kept already: only the note is replaced. The note is at most NOTE_LIMIT_BYTES of JSON.
-        Raises StagingFull, StagingFailed: then it must not be kept again, a failed fsync is final.
-        A cancelled caller leaves it running; `release` waits for nothing, so await it first.
-        """
-        text = json.dumps(dict(note), separators=(",", ":")).encode()
-        if len(text) > NOTE_LIMIT_BYTES:
-            raise ValueError(f"a note of {len(text)} bytes is over {NOTE_LIMIT_BYTES}")
-        try:
-            if self.name is None:
-                return await self._file.run(self._link_in, text)
-            await self._file.run(_renote, self._file.fd, text)
-        except OSError as error:
-            raise _failed(error) from error
-        return self.name
-
-    def _link_in(self, text: bytes) -> str:
-        # the name and the room it takes are known even when nobody waits any more
-        self.name = self._staging.link_in(self._file.fd, text, self.size)
-        return self.name
-
-    async def release(self) -> None:
-        """Take it out of the journal again; harmless when it was never kept."""
-        if self.name is not None:
-            await self._staging.release(self.name)
-
-    def close(self) -> None:
-        """Close the file; idempotent. An object never kept is gone then."""
-        self._staging.settle(self._arriving)
-        self._arriving = 0
-        self._file.close()
-
-
-def _renote(fd: int, text: bytes) -> None:
-    os.setxattr(fd, NOTE_ATTRIBUTE, text)
-    os.fsync(fd)
-
-
-def _failed(error: OSError) -> StagingFull | StagingFailed:
-    if error.errno in _FULL_ERRORS:
-        return StagingFull("staging: no space left on the device")
-    return StagingFailed(f"staging: {os.strerror(error.errno or 0)}")
+def _close_all(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)

@@ -3,7 +3,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from scrigno.core.counters import Counters
 from scrigno.core.events import EventBus
 from scrigno.host.mounts import MountWatch
 
-from .link import Reply, WorkerDiedError, WorkerLink
+from .link import Posted, Reply, WorkerDiedError, WorkerLink
 from .protocol import MAX_CHUNK, PUT, PUT_DONE, Op, Put, pack, unpack
 from .registry import Registry
 from .states import (
@@ -107,8 +107,22 @@ class Volume:
 
         `fd` must stay open until this ends.
         """
-        body = PUT.pack(size, bytes.fromhex(digest)) + key.encode("ascii")
-        reply = await self._call(Op.PUT, body, fd)
+        reply = await self._call(Op.PUT, _put_body(key, size, digest), fd)
+        self._counters.add("volume_put_bytes", size, volume=self.name)
+        return self._put_result(reply)
+
+    def post_put(self, key: str, *, size: int, digest: str) -> Posted | None:
+        """Begin a put whose bytes are not all there yet; None when it cannot begin now.
+
+        Another thread says `send` when they are; `posted_put` waits for the end.
+        """
+        if self.link is None:
+            return None
+        return self.link.post(Op.PUT, _put_body(key, size, digest))
+
+    async def posted_put(self, posted: Posted, *, size: int) -> PutResult:
+        """Do what `put` does from here on; WorkerDiedError when its worker has ended."""
+        reply = await self._told(posted.link, posted.answer())
         self._counters.add("volume_put_bytes", size, volume=self.name)
         return self._put_result(reply)
 
@@ -267,7 +281,7 @@ class Volume:
         try:
             return await self._ask(op, body, fd)
         except WorkerDiedError:
-            await self._revived()
+            await self.revived()
             return await self._ask(op, body, fd)
 
     async def _ask(self, op: Op, body: bytes, fd: int = -1) -> Reply:
@@ -275,8 +289,12 @@ class Volume:
         if link is None:
             kind = _KIND_OF_STATE.get(self.state, ErrorKind.OFFLINE)
             raise VolumeError(self.name, kind, f"{self.state.value}: {self.reason}")
+        return await self._told(link, link.call(op, body, fd))
+
+    async def _told(self, link: WorkerLink, answer: Awaitable[Reply]) -> Reply:
+        """Wait for an answer over `link` and tell the warden of a failure."""
         try:
-            return await link.call(op, body, fd)
+            return await answer
         except VolumeError as error:
             self._counters.add("volume_errors", volume=self.name, kind=error.kind.value)
             if link is self.link and link.failure is not None:
@@ -284,12 +302,17 @@ class Volume:
             self.on_error(error)
             raise
 
-    async def _revived(self) -> None:
+    async def revived(self) -> None:
+        """Wait for the worker that takes the place of one that died; raises WorkerDiedError."""
         try:
             async with asyncio.timeout(REVIVAL_S):
                 await self.served.wait()
         except TimeoutError as error:
             raise WorkerDiedError(self.name) from error
+
+
+def _put_body(key: str, size: int, digest: str) -> bytes:
+    return PUT.pack(size, bytes.fromhex(digest)) + key.encode("ascii")
 
 
 def _take(memory: int | None) -> bytes:
