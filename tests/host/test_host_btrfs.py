@@ -83,8 +83,11 @@ async def test_a_dead_leg_is_told_and_named_though_every_write_succeeds(pair: Pa
 
     sh("umount", str(pair.point))
     sh("mount", "-o", "degraded", f"/dev/{pair.first}", str(pair.point))
-    pair.write("degraded")
-    gone = await asyncio.to_thread(pair.array)
+    for number in range(8):  # until a chunk is full and the next one is made with one copy
+        pair.write(f"degraded {number}")
+        gone = await asyncio.to_thread(pair.array)
+        if gone.notes:
+            break
     assert (gone.health, gone.state, gone.degraded) == (ArrayHealth.DEGRADED, "missing", 1)
     assert gone.members[1].state is MemberState.MISSING
     assert any("data" in note and "single" in note for note in gone.notes)

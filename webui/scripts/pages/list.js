@@ -122,7 +122,9 @@ export function listPage(page) {
   }
 
   function show(answer, quiet) {
-    const now = JSON.stringify([answer, currentLanguage()]);
+    // The empty list also shows where to send, which comes with the status.
+    const ports = answer.rows.length ? null : currentStatus()?.providers;
+    const now = JSON.stringify([answer, currentLanguage(), ports]);
     if (quiet && now === shown) return;
     shown = now;
     if (!answer.rows.length && asked.offset > 0) {
