@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A real daemon and a real Chromium, driven by Debian's chromedriver."""
 
+import json
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,5 +76,25 @@ def full_box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBox]:
 
 @pytest.fixture
 def browser(chromium: Chrome, full_box: RunningBox) -> Iterator[Browser]:
+    speak_english(full_box)  # a language picked in another test goes with the account
     with visited(chromium, full_box) as made:
         yield made
+
+
+def speak_english(box: RunningBox) -> None:
+    """Give the account of the shared box its language back."""
+
+    def ask(method: str, path: str, body: dict[str, str], token: str = "") -> dict[str, str]:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{box.web_port}/viewer/api{path}",
+            method=method,
+            data=json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"}
+            | ({"Authorization": f"Bearer {token}"} if token else {}),
+        )
+        with urllib.request.urlopen(request) as answer:
+            return dict(json.loads(answer.read() or b"{}"))
+
+    token = ask("POST", "/login", {"user": USER, "password": PASSWORD})["token"]
+    ask("PATCH", "/account", {"language": "en"}, token)
+    ask("POST", "/logout", {}, token)
