@@ -28,7 +28,7 @@ class Scrigno(Peer):
 
     @override
     def describe(self) -> str:
-        return "two durable copies (fsync) and the index row (fsync) before each Success"
+        return "two durable copies (fsync) and the committed index row before each Success"
 
     @override
     def server(

@@ -54,8 +54,7 @@ def _rows(bench: Bench, service: str) -> Iterator[Row]:
             name=name,
             unit="s",
             values=seen.get("seconds", {}),
-            # tuned, the receiver is the limit for every server
-            budgets=[] if tuned else [Faster("orthanc", 3)],
+            budgets=[Faster("orthanc", 3)],
         )
         yield Row(
             group=f"{group}, processor time of the server",
