@@ -12,6 +12,10 @@ from sqlite_utils.db import ForeignKey
 from scrigno.db.migrations import Schema
 
 from .columns import CARRIED, SORTS, index_columns, index_name
+from .schema_cases import cases
+from .schema_fixity import fixity
+from .schema_lifecycle import lifecycle
+from .schema_volumes import volume_identity
 
 _PATIENT_COLUMNS: Final[dict[str, type]] = {
     "patient_id": str,
@@ -346,4 +350,6 @@ def _counters(database: Database) -> None:
     database.table("volume_tally").create(tally, pk="volume", not_null=set(tally) - {"volume"})
 
 
-INDEX_SCHEMA: Final = Schema("index", (first_tables,), compat=1)
+INDEX_SCHEMA: Final = Schema(
+    "index", (first_tables, fixity, lifecycle, cases, volume_identity), compat=1
+)
