@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path as FilePath
 from typing import TypeVar
 
+from .care import AlertSettings, CareSettings
 from .document import Path, Problem
 from .schema import Peer, Provider, Settings, VolumeRole
 
@@ -17,6 +18,8 @@ def problems_of(settings: Settings) -> list[Problem]:
         *_volumes(settings),
         *_providers(settings.providers),
         *_peers(settings.peers),
+        *_care(settings.care),
+        *_alerts(settings.alerts),
     ]
 
 
@@ -75,6 +78,30 @@ def _peers(peers: tuple[Peer, ...]) -> Iterator[Problem]:
     where: Path = ("dicom", "users")
     yield from _doubled(peers, lambda each: each.name, where, "name")
     yield from _doubled(peers, lambda each: f"{each.ae_title} at {each.host}", where, "ae_title")
+
+
+def _care(care: CareSettings) -> Iterator[Problem]:
+    where: Path = ("care", "retention")
+    yield from _doubled(care.retention, lambda each: each.name, where, "name")
+    for i, rule in enumerate(care.retention):
+        if rule.older_than_days is None and rule.unread_for_days is None:
+            yield Problem(
+                path=(*where, i),
+                what="has no condition and would take every study",
+                allowed="older_than_days or unread_for_days, or both",
+            )
+
+
+def _alerts(alerts: AlertSettings) -> Iterator[Problem]:
+    yield from _doubled(alerts.mail, lambda each: each.name, ("alerts", "mail"), "name")
+    yield from _doubled(alerts.webhooks, lambda each: each.name, ("alerts", "webhooks"), "name")
+    for i, mail in enumerate(alerts.mail):
+        if not mail.recipients:
+            yield Problem(
+                path=("alerts", "mail", i, "recipients"),
+                what="is empty",
+                allowed="at least one address",
+            )
 
 
 def _doubled(

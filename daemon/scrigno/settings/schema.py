@@ -6,6 +6,8 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
+from .care import AlertSettings, CareSettings
+
 
 class Unregistered(StrEnum):
     """What a provider does with a node that is not on its list (SPEC DN-3)."""
@@ -140,6 +142,8 @@ class Settings:
     peers: tuple[Peer, ...] = ()
     ingest: IngestSettings = field(default_factory=IngestSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
+    care: CareSettings = field(default_factory=CareSettings)
+    alerts: AlertSettings = field(default_factory=AlertSettings)
     language: Language = Language.ENGLISH
     default_character_set: str = ""  # DICOM defined terms joined with a backslash; "" is ASCII
     log_level: LogLevel | None = None  # None: as the configuration file says

@@ -6,6 +6,7 @@ This one table makes the reader, the JSON Schema, the export and the words of ev
 
 from typing import Any, Final
 
+from .care_shapes import ALERTS, CARE
 from .kinds import (
     Flag,
     Folder,
@@ -199,6 +200,8 @@ def _settings_parts(settings: Settings) -> dict[str, Any]:
         "dicom": {"providers": settings.providers, "users": settings.peers},
         "ingest": settings.ingest,
         "limits": settings.limits,
+        "care": settings.care,
+        "alerts": settings.alerts,
         "language": settings.language,
         "default_character_set": settings.default_character_set,
         "log_level": settings.log_level,
@@ -215,6 +218,8 @@ SETTINGS: Final = Group(
         "dicom": Key(kind=DICOM, about="DICOM providers and users"),
         "ingest": Key(kind=INGEST, about="When an image is acknowledged"),
         "limits": Key(kind=LIMITS, about="Capacity limits; null is unlimited"),
+        "care": Key(kind=CARE, about="Looking after images: scrub, retention, trash"),
+        "alerts": Key(kind=ALERTS, about="Who is told when something is wrong"),
         "language": Key(
             kind=OneOf(words=Language), about="Language of the pages until a user picks another"
         ),

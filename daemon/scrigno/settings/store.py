@@ -24,6 +24,7 @@ from .boot import read_settings
 from .document import InvalidSettingsError, Plain, from_plain, from_yaml
 from .rules import problems_of
 from .schema import Settings
+from .secrets import hidden, revealed
 from .shapes import SETTINGS
 
 MAX_REVISIONS_READ: Final = 1_000
@@ -170,9 +171,11 @@ def to_plain(settings: Settings) -> Plain:
     return SETTINGS.plain(settings)
 
 
-def to_yaml(settings: Settings) -> str:
+def to_yaml(settings: Settings, *, secrets: bool = True) -> str:
     """Return the settings as a YAML document that `import_` takes."""
-    return yaml.safe_dump(to_plain(settings), sort_keys=False, allow_unicode=True, width=100)
+    document = to_plain(settings)
+    shown = document if secrets else hidden(document)
+    return yaml.safe_dump(shown, sort_keys=False, allow_unicode=True, width=100)
 
 
 class SettingsStore:
@@ -264,14 +267,19 @@ class SettingsStore:
         settings = await self.at(number)
         return await self.change(settings, author=author, why=f"back to revision {number}")
 
-    def export(self) -> str:
-        """Return the settings in force as YAML that `import_` takes."""
-        return to_yaml(self.current)
+    def export(self, *, secrets: bool = True) -> str:
+        """Return the settings in force as YAML that `import_` takes; `secrets`: with passwords."""
+        return to_yaml(self.current, secrets=secrets)
 
     async def import_(self, text: str, *, author: str) -> int:
-        """Replace all settings by those of an export."""
-        settings = read_settings(from_yaml(text, source="import"), source="import")
-        return await self.change(settings, author=author, why="import")
+        """Replace all settings by those of an export; a hidden secret stays as it is in force."""
+        imported = read_settings(from_yaml(text, source="import"), source="import")
+
+        def change(before: Settings) -> Settings:
+            document = revealed(to_plain(imported), to_plain(before))
+            return read_settings(from_plain(document), source="import")
+
+        return await self.change(change, author=author, why="import")
 
 
 def _refuse_problems(settings: Settings) -> None:

@@ -6,6 +6,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from scrigno.settings.schema import Settings
+from scrigno.settings.secrets import hidden, revealed
 from scrigno.settings.shapes import SETTINGS
 from scrigno.settings.store import to_plain
 
@@ -19,7 +20,7 @@ LAST_REVISION: Final = 999_999_999
 
 def _now(rooms: Rooms) -> dict[str, Any]:
     store = rooms.settings
-    return {"revision": store.revision, "settings": to_plain(store.current)}
+    return {"revision": store.revision, "settings": hidden(to_plain(store.current))}
 
 
 async def get_settings(request: web.Request, rooms: Rooms) -> Any:
@@ -38,7 +39,8 @@ async def change_settings(request: web.Request, rooms: Rooms) -> Any:
         based_on = number(body, "based_on", lowest=1, highest=LAST_REVISION)
 
     def change(before: Settings) -> Settings:
-        return settings_of(merged(to_plain(before), patch))
+        current = to_plain(before)
+        return settings_of(revealed(merged(current, patch), current))
 
     await rooms.settings.change(
         change,
@@ -68,7 +70,7 @@ async def list_revisions(request: web.Request, rooms: Rooms) -> Any:
 async def get_revision(request: web.Request, rooms: Rooms) -> Any:
     """Return the settings of one revision."""
     revision = number(request.match_info, "number", lowest=1, highest=LAST_REVISION)
-    return {"revision": revision, "settings": to_plain(await rooms.settings.at(revision))}
+    return {"revision": revision, "settings": hidden(to_plain(await rooms.settings.at(revision)))}
 
 
 async def revert_settings(request: web.Request, rooms: Rooms) -> Any:
@@ -83,7 +85,7 @@ async def export_settings(request: web.Request, rooms: Rooms) -> Any:
     """Return the settings as a YAML file."""
     name = f"scrigno-settings-{rooms.settings.revision}.yaml"
     return web.Response(
-        body=rooms.settings.export().encode(),
+        body=rooms.settings.export(secrets=False).encode(),
         content_type="application/yaml",
         headers={"Content-Disposition": f'attachment; filename="{name}"'},
     )
