@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
+from scrigno.health.codes import Level
 from scrigno.health.conditions import (
     BACKUP_AWAY_CRITICAL_S,
     Condition,
     Facts,
-    Level,
     VolumeFacts,
     conditions,
     readiness,

@@ -6,10 +6,11 @@ name volumes and numbers, never a patient. `code` is stable: alerts, translation
 rely on it, `subject` tells two conditions of one code apart.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Final
+
+from .codes import Level
 
 # TrueNAS's thresholds, reference of the space levels in the specification (ST-7)
 SPACE_NOTICE: Final = 0.85
@@ -26,18 +27,6 @@ STUDIES_WARNING: Final = 0.95
 _WRITABLE: Final = frozenset({"online", "suspect"})
 _READABLE: Final = _WRITABLE | {"readonly", "full", "recovering"}
 _PASSING: Final = frozenset({"starting"})
-
-
-class Level(StrEnum):
-    """How bad it is, in rising order."""
-
-    INFO = "info"
-    NOTICE = "notice"
-    WARNING = "warning"
-    CRITICAL = "critical"
-
-
-_RANK: Final = {level: rank for rank, level in enumerate(Level)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +76,7 @@ class Condition:
     summary: str
     explanation: str
     next_step: str
+    values: Mapping[str, str | int | float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +99,12 @@ def conditions(facts: Facts) -> tuple[Condition, ...]:
         *_objects(facts),
         *_limits(facts),
     ]
-    return tuple(sorted(found, key=lambda one: (-_RANK[one.level], one.code, one.subject)))
+    return tuple(sorted(found, key=lambda one: (-one.level.rank, one.code, one.subject)))
 
 
 def worst(found: tuple[Condition, ...]) -> Level:
     """Return the worst level; INFO when nothing holds."""
-    return max((one.level for one in found), key=_RANK.__getitem__, default=Level.INFO)
+    return max((one.level for one in found), key=lambda level: level.rank, default=Level.INFO)
 
 
 def readiness(facts: Facts) -> Readiness:
