@@ -322,6 +322,11 @@ class Box:
             and str(path.relative_to(root)).startswith(prefix)
         }
 
+    def set_aside(self, volume: str) -> list[bytes]:
+        """Return what was set aside on a volume, without the notes about it."""
+        displaced = self.on(volume, "displaced")
+        return [content for key, content in displaced.items() if key.endswith(".dcm")]
+
     async def staged(self) -> int:
         """How many objects stand in staging."""
         return len(await self.staging.journal())

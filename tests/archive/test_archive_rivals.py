@@ -3,13 +3,14 @@
 
 import asyncio
 import hashlib
+import json
 import os
 
 import pytest
 from archivebox import Box, Made, made
 
 from scrigno.archive.ingest import StoreOutcome
-from scrigno.archive.replicate import displace
+from scrigno.archive.quarantine import displace
 from scrigno.volumes.states import ErrorKind, VolumeError
 from scrigno.volumes.volume import Volume
 
@@ -38,7 +39,10 @@ async def test_what_is_displaced_stays_when_its_place_is_taken_by_a_damaged_file
     place.parent.mkdir()
     place.write_bytes(b"rotten")
     await displace(data, one.key, one.digest)
-    assert box.on("data") == {
+    there = box.on("data")
+    note = json.loads(there.pop(f"displaced/{one.digest}-1.json"))
+    assert (note["key"], note["why"]) == (one.key, "conflict")
+    assert there == {
         f"displaced/{one.digest}.dcm": b"rotten",
         f"displaced/{one.digest}-1.dcm": one.file,
     }

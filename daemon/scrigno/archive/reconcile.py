@@ -24,8 +24,8 @@ from scrigno.volumes.states import VolumeError, VolumeState
 from scrigno.volumes.volume import Volume, Volumes
 
 from .copies import OBJECTS_PREFIX, Difference, KeySet, differences, files_of, files_of_index
+from .quarantine import displace
 from .rebuild import Rebuilder
-from .replicate import displace
 from .retrieve import META_BYTES
 
 log = logging.getLogger(__name__)

@@ -19,10 +19,11 @@ from scrigno.core.events import EventBus, VolumeChanged
 from scrigno.db.errors import DatabaseError
 from scrigno.volumes.placement import KeyConflict, Placement
 from scrigno.volumes.staging import Staging, StagingFailed, StagingFull
-from scrigno.volumes.states import ErrorKind, PutOutcome, VolumeError, VolumeState
+from scrigno.volumes.states import ErrorKind, VolumeError, VolumeState
 from scrigno.volumes.volume import Volume, Volumes
 
 from .arrivals import INBOX_PREFIX, sidecar_key
+from .quarantine import displace
 from .receipts import IngestRules
 
 log = logging.getLogger(__name__)
@@ -37,8 +38,6 @@ FAILED_PAUSE_S: Final = 1.0
 STAGING_HIGH: Final = 0.70  # over this share the oldest entries with one copy are let go …
 STAGING_LOW: Final = 0.60  # … down to this one
 SIDECAR_BYTES: Final = 64 << 10
-DISPLACED_PREFIX: Final = "displaced"
-DISPLACED_MOST: Final = 10  # names tried for one content
 
 
 def may_release(held: Collection[str], usable: Collection[str], ack_copies: int) -> bool:
@@ -375,18 +374,3 @@ def standing_on(row: StoredKey, volumes: Volumes) -> tuple[str, ...]:
     """Return the volumes that hold an object and can be read now; a dead one counts for nothing."""
     readable = {volume.spec.name for volume in volumes.ordered if volume.readable}
     return tuple(name for name in held_by(row) if name in readable)
-
-
-async def displace(volume: Volume, key: str, digest: str) -> None:
-    """Give what stands at `key` another name, so that the right object can take its place.
-
-    Nothing is deleted: `digest` of what stands there names it under `displaced/`.
-    """
-    log.warning("volume %s: %s is not what was received, set aside", volume.spec.name, key)
-    for number in range(DISPLACED_MOST):
-        name = f"{digest}-{number}.dcm" if number else f"{digest}.dcm"
-        done = await volume.copy_within(key, f"{DISPLACED_PREFIX}/{name}")
-        if done.outcome is not PutOutcome.CONFLICT:  # else it was set aside before, and rotted
-            await volume.remove(key)
-            return
-    raise VolumeError(volume.spec.name, ErrorKind.IO, f"{key} cannot be set aside")

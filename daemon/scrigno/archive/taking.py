@@ -33,8 +33,9 @@ from .arrivals import Arrival, inbox_key, sidecar_key, to_note, to_sidecar
 from .errors import CapacityReached, IndexUnavailable
 from .failpoints import hit
 from .limits import StudyLimit
+from .quarantine import displace
 from .receipts import IngestRules, Receipt, StoreOutcome
-from .replicate import displace, may_release, standing_on
+from .replicate import may_release, standing_on
 
 log = logging.getLogger(__name__)
 

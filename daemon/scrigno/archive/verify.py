@@ -23,7 +23,7 @@ from scrigno.volumes.staging import StagingFailed, StagingFull
 from scrigno.volumes.states import ErrorKind, VolumeError, VolumeState
 from scrigno.volumes.volume import Volume, Volumes
 
-from .replicate import displace
+from .quarantine import displace
 
 log = logging.getLogger(__name__)
 
