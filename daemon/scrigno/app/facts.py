@@ -30,6 +30,7 @@ from scrigno.volumes.states import VolumeState
 from scrigno.web.rooms import Gauge, Listening
 
 from .archive_parts import ArchiveParts
+from .loop_lag import LoopLag
 from .stores import Common, Stores
 
 log = logging.getLogger(__name__)
@@ -74,16 +75,19 @@ class FactBook:
         self._task: asyncio.Task[None] | None = None
         self._unsubscribe = common.bus.subscribe(VolumeChanged, self._volume_changed)
         self._process = psutil.Process()
+        self._lag = LoopLag()
         self.stopping = False
 
     async def start(self) -> None:
         """Ask once, then keep asking."""
+        self._lag.start()
         await self.refresh()
         self._task = asyncio.create_task(self._keep_asking(), name="facts")
 
     async def close(self) -> None:
         """Stop asking; idempotent."""
         self._unsubscribe()
+        await self._lag.close()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -168,6 +172,8 @@ class FactBook:
         yield Gauge(name="staging_used_bytes", value=self._staging.used_bytes, labels={})
         yield Gauge(name="staging_capacity_bytes", value=self._capacity, labels={})
         yield Gauge(name="resident_memory_bytes", value=self._process.memory_info().rss, labels={})
+        yield Gauge(name="loop_lag_seconds", value=self._lag.p99(), labels={"of": "p99"})
+        yield Gauge(name="loop_lag_seconds", value=self._lag.most(), labels={"of": "max"})
         for reason, count in self.inbox.items():
             yield Gauge(name="inbox_objects", value=count, labels={"reason": reason})
         for status in self._volumes.statuses():
