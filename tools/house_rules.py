@@ -36,6 +36,11 @@ RULES = (
         allowed=("daemon/scrigno/imaging/protocol.py", "daemon/scrigno/imaging/workers.py"),
     ),
     Rule(
+        name="health posts by aiohttp's client; the server side has its one door in web",
+        pattern=r"aiohttp\.web|aiohttp import.*\bweb\b",
+        where="daemon/scrigno/health/",
+    ),
+    Rule(
         name="no task without an owner: a bare create_task is lost when it fails",
         pattern=r"^\s*(?:asyncio\.|loop\.)create_task\(",
         where="daemon/",

@@ -87,7 +87,7 @@ _CONDITIONS: Final[dict[Category, dict[str, tuple[Level, str]]]] = {
         "volume-offline": (_CRITICAL, "!volume: reason"),
         "volume-readonly": (_CRITICAL, "volume: reason"),
         "volume-full": (_CRITICAL, "volume: reason"),
-        "volume-recovering": (_NOTICE, "volume: reason percent left_s rate_per_s owed"),
+        "volume-recovering": (_NOTICE, "volume: percent left_s rate_per_s owed"),
         "volume-absent": (_CRITICAL, "!volume: reason"),
         "volume-foreign": (_CRITICAL, "!volume: reason"),
         "volume-paused": (_NOTICE, "volume: reason"),
