@@ -4,13 +4,17 @@
 import * as api from "./api.js";
 import { currentLanguage, deviceLanguage, rememberOnDevice, useLanguage } from "./i18n.js";
 
-const POLL_MS = 3000; // the banner must be there within ten seconds of a failing disk
+const POLL_MS = 3000; // when events do not reach us: the banner must be there within ten seconds
+const CALM_POLL_MS = 15000; // while events come
+const TOGETHER_MS = 150; // events of one moment make one question
 
 const listeners = new Set();
 let session = null;
 let status = null;
 let reachable = true;
 let timer = 0;
+let events = null;
+let soon = 0;
 let picked = ""; // a language picked before log-in: it goes with the account that logs in
 
 export const currentSession = () => session;
@@ -60,14 +64,25 @@ function startPolling() {
   if (timer) return;
   const poll = async () => {
     if (document.visibilityState === "visible") await refreshStatus();
-    if (timer) timer = setTimeout(poll, POLL_MS);
+    if (timer) timer = setTimeout(poll, events?.readyState === EventSource.OPEN ? CALM_POLL_MS : POLL_MS);
   };
   timer = setTimeout(poll, 0);
+  events = new EventSource("api/events");
+  events.onerror = refreshSoon; // the box has gone, or our session has ended
+  for (const name of ["volume", "alert", "studies", "inbox", "settings"]) events.addEventListener(name, refreshSoon);
 }
 
 function stopPolling() {
   clearTimeout(timer);
-  timer = 0;
+  clearTimeout(soon);
+  events?.close();
+  events = null;
+  timer = soon = 0;
+}
+
+function refreshSoon() {
+  if (soon || document.visibilityState !== "visible") return;
+  soon = setTimeout(() => { soon = 0; refreshStatus(); }, TOGETHER_MS);
 }
 
 document.addEventListener("visibilitychange", () => {

@@ -46,6 +46,7 @@ class Parts:
     """The parts that the operator's commands use, once everything is started."""
 
     access: Access
+    bus: EventBus
     facts: FactBook
     importer: Importer
     inbox: Inbox
@@ -94,6 +95,7 @@ async def start(config: BootConfig, logs: Logs, starter: Starter) -> Parts:
     await node.start()
     return Parts(
         access=stores.access,
+        bus=common.bus,
         facts=facts,
         importer=archive.importer,
         inbox=archive.inbox,
@@ -171,6 +173,7 @@ def _rooms(
     return Rooms(
         access=stores.access,
         box=facts,
+        bus=common.bus,
         catalogue=stores.catalogue,
         clock=common.clock,
         counters=common.counters,

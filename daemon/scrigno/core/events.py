@@ -61,6 +61,17 @@ class VolumeChanged(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AlertChanged(Event):
+    """An alert was raised, changed, acknowledged, silenced or cleared (`action`)."""
+
+    alert_id: int
+    code: str
+    level: str
+    subject: str
+    action: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SettingsChanged(Event):
     """A new revision of the settings is in force."""
 

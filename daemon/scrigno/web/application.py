@@ -11,6 +11,7 @@ import scrigno
 
 from . import account_api, box_api, dicom_api, settings_api, studies_api
 from .bodies import LARGEST_BYTES
+from .event_stream import EventHub, event_route
 from .guard import answering_refusals, set_security_headers
 from .pages import Pages
 from .pictures import PictureRoutes, Pictures
@@ -27,7 +28,8 @@ def build_app(rooms: Rooms, *, pages_folder: Path) -> web.Application:
         middlewares=[answering_refusals(rooms.counters)], client_max_size=LARGEST_BYTES
     )
     pictures = Pictures(rooms.retrieval, rooms.imaging, rooms.frames)
-    routes = all_routes(pictures)
+    hub = EventHub(rooms.bus)
+    routes = [*all_routes(pictures), event_route(hub)]
     add_routes(app, rooms, routes)
     document = openapi(routes, scrigno.__version__)
     app.router.add_get(f"{API}/openapi.json", _answering(lambda: web.json_response(document)))
@@ -43,6 +45,10 @@ def build_app(rooms: Rooms, *, pages_folder: Path) -> web.Application:
     async def close(_: web.Application) -> None:
         await pictures.close()
 
+    async def end_streams(_: web.Application) -> None:
+        hub.close()
+
+    app.on_shutdown.append(end_streams)
     app.on_cleanup.append(close)
     return app
 

@@ -63,6 +63,12 @@ class BadBody(RequestRefused):
     code = "bad-body"
 
 
+class TooManyListeners(ScrignoError):
+    """As many pages listen to events as the box serves."""
+
+    code = "too-many-listeners"
+
+
 STATUS: Final[Mapping[str, int]] = {
     "access-denied": 403,
     "already-claimed": 409,
@@ -83,7 +89,7 @@ STATUS: Final[Mapping[str, int]] = {
     "inbox-refused": 409,
     "last-administrator": 409,
     "method-not-allowed": 405,
-    "no-durable-storage": 503,
+    "no-durable-storage": 507,
     "no-pixel-data": 422,
     "no-such-frame": 404,
     "not-allowed": 403,
@@ -93,6 +99,7 @@ STATUS: Final[Mapping[str, int]] = {
     "settings-changed-meanwhile": 409,
     "shutting-down": 503,
     "too-many-attempts": 429,
+    "too-many-listeners": 503,
     "unknown-account": 404,
     "unknown-peer": 404,
     "unknown-revision": 404,

@@ -14,6 +14,7 @@ from scrigno.archive.retrieve import Retrieval
 from scrigno.catalogue.catalogue import Catalogue
 from scrigno.core.clock import Clock
 from scrigno.core.counters import Counters
+from scrigno.core.events import EventBus
 from scrigno.health.conditions import Condition, Readiness
 from scrigno.imaging.cache import FrameCache
 from scrigno.imaging.workers import ImagingPool
@@ -64,6 +65,7 @@ class Rooms:
 
     access: Access
     box: Box
+    bus: EventBus
     catalogue: Catalogue
     clock: Clock
     counters: Counters

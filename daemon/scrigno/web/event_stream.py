@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What happens in the box, as server-sent events (HTML Living Standard, section 9.2).
+
+An event holds identifiers and states, never a name or a value of a patient: whoever hears one asks
+the API for what he may see. A listener that is slow loses its stream and asks anew: nothing is
+kept for it beyond `MOST_WAITING`.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any, Final
+
+from aiohttp import web
+
+from scrigno.core.events import (
+    AlertChanged,
+    Event,
+    EventBus,
+    InstanceHeld,
+    InstanceStored,
+    PeerRegistered,
+    SettingsChanged,
+    VolumeChanged,
+)
+
+from .errors import TooManyListeners
+from .guard import caller
+from .rooms import Rooms
+from .routes import Route
+
+MOST_LISTENERS: Final = 256
+MOST_WAITING: Final = 64
+BEAT_S: Final = 5.0  # something is sent at least so often, and ended sessions are noticed
+STUDIES_EVERY_S: Final = 1.0  # a study being received is told once in this time
+MOST_STUDIES: Final = 100  # named at once; more are told as "many"
+
+Message = tuple[str, dict[str, Any]]
+Heard = Callable[[Any], None]
+
+
+class EventHub:
+    """Hands events of the bus to every open stream. Loop thread only."""
+
+    def __init__(self, bus: EventBus) -> None:
+        """Listen from now on."""
+        self._streams: set[asyncio.Queue[Message | None]] = set()
+        self._studies: dict[str, None] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        told: tuple[tuple[type[Event], Heard], ...] = (
+            (VolumeChanged, self._volume),
+            (AlertChanged, self._alert),
+            (InstanceStored, self._stored),
+            (InstanceHeld, lambda event: self._tell("inbox", {"id": event.inbox_id})),
+            (PeerRegistered, lambda event: self._tell("peers", {"name": event.peer_name})),
+            (SettingsChanged, lambda event: self._tell("settings", {"revision": event.revision})),
+        )
+        self._unsubscribe = [bus.subscribe(kind, heard) for kind, heard in told]
+
+    def close(self) -> None:
+        """End every stream; idempotent."""
+        for unsubscribe in self._unsubscribe:
+            unsubscribe()
+        if self._timer is not None:
+            self._timer.cancel()
+        for stream in tuple(self._streams):
+            self._end(stream)
+
+    def open(self) -> asyncio.Queue[Message | None]:
+        """Begin a stream; None in it means that it has ended. Raises TooManyListeners."""
+        if len(self._streams) >= MOST_LISTENERS:
+            raise TooManyListeners(f"{MOST_LISTENERS} pages listen already.")
+        stream: asyncio.Queue[Message | None] = asyncio.Queue(MOST_WAITING + 1)
+        self._streams.add(stream)
+        return stream
+
+    def leave(self, stream: asyncio.Queue[Message | None]) -> None:
+        """Forget a stream."""
+        self._streams.discard(stream)
+
+    def _end(self, stream: asyncio.Queue[Message | None]) -> None:
+        self._streams.discard(stream)
+        while stream.full():
+            stream.get_nowait()
+        stream.put_nowait(None)
+
+    def _tell(self, name: str, content: dict[str, Any]) -> None:
+        for stream in tuple(self._streams):
+            if stream.qsize() >= MOST_WAITING:
+                self._end(stream)
+            else:
+                stream.put_nowait((name, content))
+
+    def _volume(self, event: VolumeChanged) -> None:
+        self._tell("volume", {"name": event.volume, "state": event.after})
+
+    def _alert(self, event: AlertChanged) -> None:
+        content = {
+            "id": event.alert_id,
+            "code": event.code,
+            "level": event.level,
+            "action": event.action,
+        }
+        self._tell("alert", content)
+
+    def _stored(self, event: InstanceStored) -> None:
+        if not self._streams:
+            return
+        self._studies[event.study_uid] = None
+        if self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(STUDIES_EVERY_S, self._tell_studies)
+
+    def _tell_studies(self) -> None:
+        self._timer = None
+        studies, self._studies = list(self._studies), {}
+        self._tell("studies", {"uids": studies} if len(studies) <= MOST_STUDIES else {"many": True})
+
+
+def event_route(hub: EventHub) -> Route:
+    """Return the route of the stream."""
+
+    async def listen(request: web.Request, rooms: Rooms) -> Any:
+        stream = hub.open()
+        response = web.StreamResponse(
+            headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
+        )
+        try:
+            await response.prepare(request)
+            await response.write(b"retry: 2000\n\n")
+            while caller(request, rooms) is not None:  # a session that has ended hears no more
+                try:
+                    async with asyncio.timeout(BEAT_S):
+                        message = await stream.get()
+                except TimeoutError:
+                    await response.write(b": still here\n\n")
+                    continue
+                if message is None:
+                    break
+                name, content = message
+                await response.write(f"event: {name}\ndata: {json.dumps(content)}\n\n".encode())
+        except ConnectionError:
+            pass  # the listener has gone, which is how most streams end
+        finally:
+            hub.leave(stream)
+        return response
+
+    return Route(
+        method="GET",
+        path="/events",
+        work=listen,
+        about="What happens, as server-sent events: volume, alert, studies, inbox, peers, settings",
+        answers="text/event-stream",
+        errors=("too-many-listeners",),
+    )
