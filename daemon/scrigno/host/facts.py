@@ -34,6 +34,7 @@ class NotAvailable:
 
     source: str
     reason: str
+    absent: bool = False  # the tool is not installed, so asking again soon is no use
 
 
 def read_text(path: Path) -> str:

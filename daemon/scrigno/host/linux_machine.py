@@ -5,8 +5,10 @@ Kernel files are read beside the loop, sensors apart from the rest, because some
 `drivetemp` asks its disk, md takes a lock.
 """
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import Final, TypeVar
@@ -14,7 +16,7 @@ from typing import Final, TypeVar
 from scrigno.core.errors import ScrignoError
 
 from . import btrfs, lvm, mdraid, smart, timesync, ups, zfs
-from .arrays import Array, ArrayKind
+from .arrays import Array, ArrayKind, Member
 from .blockdevices import (
     BlockTree,
     DiskId,
@@ -24,7 +26,8 @@ from .blockdevices import (
 )
 from .facts import FactsUnreadable, NotAvailable
 from .filesystems import FileSystemState, Mount, parse_mountinfo, read_file_systems
-from .machine import Arrays, Machine
+from .machine import Arrays, KernelView, Machine
+from .mounts import StorageWatch
 from .process import CommandNotFound, CommandTimeout, Completed, run
 from .reader import Reader
 from .storage import StorageMap
@@ -37,6 +40,7 @@ SMART_TIMEOUT_S: Final = 60.0  # a dozen log pages, each retried by an old disk 
 _READS_AT_ONCE: Final = 2
 _UPS_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(@[A-Za-z0-9.:\[\]-]+)?")
 _T = TypeVar("_T")
+_K = TypeVar("_K", bound=tuple[str, object])
 Runner = Callable[[Sequence[str], float], Awaitable[Completed]]
 
 
@@ -56,9 +60,14 @@ class LinuxMachine:
         read_timeout_s: float = READ_TIMEOUT_S,
     ) -> None:
         """Ask the machine whose sys, proc and run stand under `root`."""
+        self._root = root
         self._sys, self._proc, self._run = root / "sys", root / "proc", root / "run"
         self._runner = runner
         self._kernel = Reader("kernel", at_once=_READS_AT_ONCE, timeout_s=read_timeout_s)
+        self._md_files = Reader("md", at_once=1, timeout_s=read_timeout_s)
+        # what tools told of an array, as long as it has the same members in the same state
+        self._md_uuids: dict[tuple[str, tuple[Member, ...]], str] = {}
+        self._leg_names: dict[tuple[str, tuple[Member, ...]], Array] = {}
         self._sensors = Reader("sensors", at_once=1, timeout_s=read_timeout_s)
 
     async def block_tree(self) -> BlockTree | NotAvailable:
@@ -89,59 +98,109 @@ class LinuxMachine:
         return await self._arrays(tree if isinstance(tree, BlockTree) else BlockTree(devices={}))
 
     async def _arrays(self, tree: BlockTree) -> Arrays:
-        answers: dict[ArrayKind, tuple[Array, ...] | NotAvailable] = {
-            ArrayKind.MD: await self._md(),
-            ArrayKind.BTRFS: await self._btrfs(),
-            ArrayKind.LVM: await self._lvm(tree),
-            ArrayKind.ZFS: await self._zfs(),
-        }
-        found: list[Array] = []
-        unknown = {}
-        for kind, answer in answers.items():
-            if isinstance(answer, NotAvailable):
-                unknown[kind] = answer
-            else:
-                found += answer
-        return Arrays(found=tuple(found), unknown=unknown)
+        mounts = await self.mounts()
+        kernel = await self._kernel_arrays(mounts if isinstance(mounts, tuple) else ())
+        tools = await self._tool_arrays(tree)
+        return Arrays(found=kernel.found + tools.found, unknown={**kernel.unknown, **tools.unknown})
+
+    async def _kernel_arrays(self, mounts: tuple[Mount, ...]) -> Arrays:
+        answers = await asyncio.gather(self._md(), self._btrfs(mounts))
+        return _put_together(dict(zip((ArrayKind.MD, ArrayKind.BTRFS), answers, strict=True)))
+
+    async def _tool_arrays(self, tree: BlockTree) -> Arrays:
+        answers = await asyncio.gather(self._lvm(tree), self._zfs())
+        return _put_together(dict(zip((ArrayKind.LVM, ArrayKind.ZFS), answers, strict=True)))
+
+    async def tool_arrays(self) -> Arrays:
+        """Return LVM and ZFS as their tools tell them."""
+        tree = await self.block_tree()
+        return await self._tool_arrays(
+            tree if isinstance(tree, BlockTree) else BlockTree(devices={})
+        )
+
+    async def kernel_view(self) -> KernelView | NotAvailable:
+        """Return devices, mounts, md and btrfs of one moment."""
+        tree, mounts = await asyncio.gather(self.block_tree(), self.mounts())
+        if isinstance(tree, NotAvailable):
+            return tree
+        if isinstance(mounts, NotAvailable):
+            return mounts
+        arrays = await self._kernel_arrays(mounts)
+        states = await self._kernel.read(
+            "sysfs", lambda: read_file_systems(self._sys, mounts, tree)
+        )
+        if isinstance(states, NotAvailable):
+            return states
+        names = await self._btrfs_devices(arrays.found)
+        if isinstance(names, NotAvailable):
+            return names
+        return KernelView(
+            tree=tree, mounts=mounts, file_systems=states, arrays=arrays, btrfs_devices=names
+        )
+
+    def watch(self, changed: Callable[[], None]) -> StorageWatch:
+        """Call back whenever a mount or an md array changes."""
+        return StorageWatch(changed, root=self._root)
 
     async def _md(self) -> tuple[Array, ...] | NotAvailable:
-        seen = await self._kernel.read("sysfs", lambda: mdraid.read_arrays(self._sys, {}))
+        seen = await self._md_files.read("sysfs md", lambda: mdraid.read_arrays(self._sys, {}))
         if isinstance(seen, NotAvailable) or all(array.uuid for array in seen):
             return seen
-        uuids = {array.name: await self._md_uuid(array.name) for array in seen if not array.uuid}
-        return await self._kernel.read("sysfs", lambda: mdraid.read_arrays(self._sys, uuids))
+        uuids = {array.name: await self._md_uuid(array) for array in seen if not array.uuid}
+        return tuple(replace(array, uuid=array.uuid or uuids.get(array.name, "")) for array in seen)
 
-    async def _md_uuid(self, name: str) -> str:
-        told = await self._tool(
-            ("mdadm", "--detail", "--export", f"/dev/{name}"), mdraid.parse_detail_export
-        )
-        return "" if isinstance(told, NotAvailable) else told.uuid
+    async def _md_uuid(self, array: Array) -> str:
+        """Ask mdadm once for each state of an array that does not run: it reads the members."""
+        key = (array.name, array.members)
+        if key not in self._md_uuids:
+            told = await self._tool(
+                ("mdadm", "--detail", "--export", f"/dev/{array.name}"), mdraid.parse_detail_export
+            )
+            if isinstance(told, NotAvailable):
+                return ""
+            self._md_uuids = {**_others(self._md_uuids, array.name), key: told.uuid}
+        return self._md_uuids[key]
 
-    async def _btrfs(self) -> tuple[Array, ...] | NotAvailable:
+    async def _btrfs(self, mounts: tuple[Mount, ...]) -> tuple[Array, ...] | NotAvailable:
         """Return every btrfs; one with a bad leg is asked which device that is."""
         seen = await self._kernel.read("sysfs", lambda: btrfs.read_arrays(self._sys))
         if isinstance(seen, NotAvailable) or not any(map(btrfs.has_bad_leg, seen)):
             return seen
-        mounts = await self.mounts()
-        points = mounts if isinstance(mounts, tuple) else ()
-        return tuple([await self._named(array, points) for array in seen])
+        return tuple([await self._named(array, mounts) for array in seen])
 
     async def _named(self, array: Array, mounts: tuple[Mount, ...]) -> Array:
-        names = await self._kernel.read("sysfs", lambda: btrfs.device_names(self._sys, array.uuid))
-        if isinstance(names, NotAvailable):
+        if not btrfs.has_bad_leg(array):
             return array
-        point = next((m.point for m in mounts if Path(m.source).name in names), "")
-        if not (point and btrfs.has_bad_leg(array)):
-            return array
-        told = await self._tool((*btrfs.STATS_COMMAND, point), btrfs.parse_device_stats)
-        return array if isinstance(told, NotAvailable) else btrfs.named(array, told)
+        key = (array.uuid, array.members)
+        if key not in self._leg_names:
+            names = await self._btrfs_devices((array,))
+            here = names.get(array.uuid, ()) if not isinstance(names, NotAvailable) else ()
+            point = next((m.point for m in mounts if Path(m.source).name in here), "")
+            if not point:
+                return array
+            told = await self._tool((*btrfs.STATS_COMMAND, point), btrfs.parse_device_stats)
+            if isinstance(told, NotAvailable):
+                return array
+            named = btrfs.named(array, told)
+            self._leg_names = {**_others(self._leg_names, array.uuid), key: named}
+        return replace(array, members=self._leg_names[key].members)
+
+    async def _btrfs_devices(
+        self, arrays: tuple[Array, ...]
+    ) -> Mapping[str, tuple[str, ...]] | NotAvailable:
+        uuids = [array.uuid for array in arrays if array.kind is ArrayKind.BTRFS]
+        if not uuids:
+            return {}
+        return await self._kernel.read(
+            "sysfs", lambda: {uuid: btrfs.device_names(self._sys, uuid) for uuid in uuids}
+        )
 
     async def _lvm(self, tree: BlockTree) -> tuple[Array, ...] | NotAvailable:
+        """Return the logical volumes; `lvs` reads disks, so only where there is LVM."""
+        if not lvm.in_use(tree):
+            return ()
         rows = await self._tool(lvm.COMMAND, lvm.parse_lvs)
-        if not isinstance(rows, NotAvailable):
-            return lvm.arrays(rows)
-        used = any(one.mapper_uuid.startswith("LVM-") for one in tree.devices.values())
-        return rows if used else ()
+        return rows if isinstance(rows, NotAvailable) else lvm.arrays(rows)
 
     async def _zfs(self) -> tuple[Array, ...] | NotAvailable:
         loaded = await self._kernel.read("sysfs", (self._sys / "module" / "zfs").exists)
@@ -166,10 +225,7 @@ class LinuxMachine:
         if isinstance(mounts, NotAvailable):
             return mounts
         arrays = await self._arrays(tree)
-        uuids = [array.uuid for array in arrays.found if array.kind is ArrayKind.BTRFS]
-        names = await self._kernel.read(
-            "sysfs", lambda: {uuid: btrfs.device_names(self._sys, uuid) for uuid in uuids}
-        )
+        names = await self._btrfs_devices(arrays.found)
         if isinstance(names, NotAvailable):
             return names
         storage = StorageMap(tree=tree, mounts=mounts, arrays=arrays.found, btrfs_devices=names)
@@ -226,7 +282,9 @@ class LinuxMachine:
         """Run a tool and read its output, whatever its exit code; smartctl's is a bit field."""
         try:
             done = await self._runner(argv, timeout_s)
-        except (CommandNotFound, CommandTimeout) as error:
+        except CommandNotFound as error:
+            return NotAvailable(source=argv[0], reason=error.reason, absent=True)
+        except CommandTimeout as error:
             return NotAvailable(source=argv[0], reason=error.reason)
         except (OSError, ScrignoError) as error:
             return NotAvailable(source=argv[0], reason=str(error))
@@ -235,6 +293,24 @@ class LinuxMachine:
         except FactsUnreadable as error:
             words = done.stderr.decode("utf-8", "backslashreplace").strip().splitlines()
             return NotAvailable(source=argv[0], reason=words[-1] if words else error.reason)
+
+
+def _put_together(
+    answers: Mapping[ArrayKind, tuple[Array, ...] | NotAvailable],
+) -> Arrays:
+    found: list[Array] = []
+    unknown = {}
+    for kind, answer in answers.items():
+        if isinstance(answer, NotAvailable):
+            unknown[kind] = answer
+        else:
+            found += answer
+    return Arrays(found=tuple(found), unknown=unknown)
+
+
+def _others(known: Mapping[_K, _T], name: str) -> dict[_K, _T]:
+    """Return what is remembered of all arrays but one: each keeps one state only."""
+    return {key: value for key, value in known.items() if key[0] != name}
 
 
 def _all_of(table: Path) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from .arrays import Activity, Array, ArrayHealth, ArrayKind, Member, MemberState, Progress
+from .blockdevices import BlockTree
 from .facts import FactsUnreadable, Json
 
 COLUMNS: Final = (
@@ -48,6 +49,14 @@ class LogicalVolume:
     mismatches: int | None
     number: str  # "major:minor", "-1:-1" when not active
     devices: tuple[str, ...]
+
+
+def in_use(tree: BlockTree) -> bool:
+    """Tell whether there is anything of LVM: an active volume, or a disk udev knows as part."""
+    return any(
+        one.mapper_uuid.startswith("LVM-") or one.file_system == "LVM2_member"
+        for one in tree.devices.values()
+    )
 
 
 def parse_lvs(content: bytes | str) -> tuple[LogicalVolume, ...]:

@@ -5,7 +5,7 @@ Every answer is a value; what cannot be known is `NotAvailable` with its reason.
 raises on the loop, blocks it, or touches a data or backup volume.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -30,6 +30,36 @@ class Arrays:
     unknown: Mapping[ArrayKind, NotAvailable] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelView:
+    """What sysfs and procfs tell in one look: no tool was run and no disk was asked."""
+
+    tree: BlockTree
+    mounts: tuple[Mount, ...]
+    file_systems: tuple[FileSystemState, ...]
+    arrays: Arrays  # md and btrfs
+    btrfs_devices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by UUID
+
+    def storage(self, tools: Arrays) -> StorageMap:
+        """Return it all put together with the arrays that tools told of, now or a while ago."""
+        return StorageMap(
+            tree=self.tree,
+            mounts=self.mounts,
+            arrays=(*self.arrays.found, *tools.found),
+            btrfs_devices=self.btrfs_devices,
+        )
+
+
+class Watching(Protocol):
+    """A watch that goes on until it is closed."""
+
+    def renew(self) -> None:
+        """Watch what has come since; cheap."""
+
+    def close(self) -> None:
+        """Stop watching; idempotent."""
+
+
 class Machine(Protocol):
     """A machine that can be asked. Loop only; every answer comes in bounded time."""
 
@@ -47,6 +77,15 @@ class Machine(Protocol):
 
     async def arrays(self) -> Arrays:
         """Return every md, btrfs, LVM and ZFS array."""
+
+    async def kernel_view(self) -> KernelView | NotAvailable:
+        """Return devices, mounts, md and btrfs of one moment; cheap, and wakes no disk."""
+
+    async def tool_arrays(self) -> Arrays:
+        """Return LVM and ZFS as their tools tell them; they read the disks they manage."""
+
+    def watch(self, changed: Callable[[], None]) -> Watching:
+        """Call back whenever a mount or an array may have changed. In a running loop."""
 
     async def storage(self) -> StorageMap | NotAvailable:
         """Return devices, mounts and arrays of one moment."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The parts a simulated machine is made of."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -48,5 +49,24 @@ class SimulatedMirror:
     name: str
     uuid: str
     slots: list[str | None]
+    spares: list[str] = field(default_factory=list)
+    faulty: set[str] = field(default_factory=set)  # members md has thrown out, disk still there
     rebuilt_bytes: dict[str, float] = field(default_factory=dict)  # of members being filled
+    checked_bytes: float | None = None  # of a check that runs
     mismatches: int = 0
+
+
+class SimulatedWatch:
+    """Calls back when a hand touched the machine."""
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        """Watch from now on."""
+        self.changed = changed
+        self.closed = False
+
+    def renew(self) -> None:
+        """Nothing comes later here."""
+
+    def close(self) -> None:
+        """Stop watching; idempotent."""
+        self.closed = True

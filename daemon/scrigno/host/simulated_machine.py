@@ -2,11 +2,13 @@
 """A machine that is not there: for development and tests without disks to pull.
 
 It holds disks in bays, md mirrors on them and volumes mounted on the mirrors (or on bare disks),
-and does what real md was seen to do: a pulled disk is missing at once, a rebuild shows progress,
-kernel letters move at every insertion. Time only moves by `advance`.
+and does what real md was seen to do: a pulled disk is missing at once, a spare takes over, a
+rebuild shows progress, kernel letters move at every insertion. Time only moves by `advance`.
+Any source can be made to fail (`broken`) or to hang (`hanging`), by the name of its method.
 """
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -15,9 +17,9 @@ from .arrays import Activity, Array, ArrayHealth, ArrayKind, Member, MemberState
 from .blockdevices import BlockDevice, BlockTree, DeviceKind, DiskId, IoCounters
 from .facts import NotAvailable
 from .filesystems import FileSystemState, Mount
-from .machine import Arrays, Machine
-from .simulated_hardware import TERABYTE, SimulatedDisk, SimulatedMirror
-from .smart import Smart
+from .machine import Arrays, KernelView, Machine
+from .simulated_hardware import TERABYTE, SimulatedDisk, SimulatedMirror, SimulatedWatch
+from .smart import Counter, Smart
 from .storage import StorageMap
 from .temperature import Temperature
 from .timesync import ClockSample, ClockState
@@ -37,9 +39,15 @@ class SimulatedMachine:
         self.mirrors: dict[str, SimulatedMirror] = {}
         self.volumes: dict[Path, str] = {}  # mount point -> mirror name, or serial of a bare disk
         self.super_options: dict[Path, str] = {}
+        self.errors: dict[Path, int] = {}  # that the file system mounted there has counted
         self.ups_state: Ups | NotAvailable = NotAvailable(source="upsc", reason="no UPS")
         self.synchronised = True
         self.unknown: dict[ArrayKind, NotAvailable] = {}
+        self.broken: dict[str, NotAvailable] = {}
+        self.hanging: set[str] = set()
+        self.chips: dict[str, float] = {}  # sensor -> °C
+        self.asked: list[str] = []
+        self._watches: list[SimulatedWatch] = []
         self._elapsed_s = 0.0
         self._wall_s = _START_S
 
@@ -50,30 +58,63 @@ class SimulatedMachine:
         disk = self.disks.setdefault(serial, SimulatedDisk(serial=serial, size_bytes=size_bytes))
         taken = {one.letter for one in self.disks.values()}
         disk.letter = next(letter for letter in "abcdefghijklmnop" if letter not in taken)
+        self._changed()
         return disk
 
     def pull(self, serial: str) -> None:
-        """Take a disk out; mirrors lose it at the next look."""
+        """Take a disk out; mirrors lose it at the next look, and a spare steps in."""
         self.disks[serial].letter = ""
+        for array in self.mirrors.values():
+            self._step_in(array, serial)
+        self._changed()
 
-    def mirror(self, name: str, uuid: str, *serials: str) -> None:
+    def fail_member(self, mirror: str, serial: str) -> None:
+        """Let md throw a member out that is still in its bay (write errors)."""
+        self.mirrors[mirror].faulty.add(serial)
+        self._step_in(self.mirrors[mirror], serial)
+        self._changed()
+
+    def _step_in(self, array: SimulatedMirror, serial: str) -> None:
+        spares = [one for one in array.spares if self._name(one) and one != serial]
+        if serial in array.slots and spares:
+            array.spares.remove(spares[0])
+            self._fill(array, serial, spares[0])
+
+    def mirror(self, name: str, uuid: str, *serials: str, spares: tuple[str, ...] = ()) -> None:
         """Make a mirror of two disks, already in sync."""
-        for serial in serials:
+        for serial in (*serials, *spares):
             self.disks[serial].blank = False
-        self.mirrors[name] = SimulatedMirror(name=name, uuid=uuid, slots=list(serials))
+        made = SimulatedMirror(name=name, uuid=uuid, slots=list(serials), spares=list(spares))
+        self.mirrors[name] = made
 
     def mount(self, path: Path, on: str) -> None:
         """Mount a volume on a mirror, or on the one partition of a disk."""
         self.volumes[path] = on
         if on in self.disks:
             self.disks[on].blank = False
+        self._changed()
+
+    def unmount(self, path: Path) -> None:
+        """Unmount a volume."""
+        del self.volumes[path]
+        self._changed()
 
     def replace(self, mirror: str, *, gone: str, new: str) -> None:
         """Give a mirror a new disk for one that is gone; the rebuild starts at nothing."""
-        array = self.mirrors[mirror]
+        self._fill(self.mirrors[mirror], gone, new)
+        self._changed()
+
+    def _fill(self, array: SimulatedMirror, gone: str, new: str) -> None:
         array.slots[array.slots.index(gone)] = new
+        array.rebuilt_bytes.pop(gone, None)
         array.rebuilt_bytes[new] = 0.0
+        array.faulty.discard(gone)
         self.disks[new].blank = False
+
+    def check(self, mirror: str) -> None:
+        """Start a check of a mirror."""
+        self.mirrors[mirror].checked_bytes = 0.0
+        self._changed()
 
     def advance(self, seconds: float) -> None:
         """Let time pass: clocks run, rebuilds go on, disks that do not hang finish requests."""
@@ -86,28 +127,86 @@ class SimulatedMachine:
                 array.rebuilt_bytes[serial] += seconds * REBUILD_BYTES_S
                 if array.rebuilt_bytes[serial] >= self.disks[serial].size_bytes:
                     del array.rebuilt_bytes[serial]
+            if array.checked_bytes is not None:
+                array.checked_bytes += seconds * REBUILD_BYTES_S
+                if array.checked_bytes >= self._size(array):
+                    array.checked_bytes = None
 
     def step_clock(self, seconds: float) -> None:
-        """Set the wall clock forward or back."""
+        """Set the wall clock forward or back; who set it has not disciplined it yet."""
         self._wall_s += seconds
+        self.synchronised = False
 
-    def set_power(self, power: UpsPower, *, charge_percent: float, low: bool = False) -> None:
+    def set_power(
+        self,
+        power: UpsPower,
+        *,
+        charge_percent: float,
+        low: bool = False,
+        replace_battery: bool = False,
+    ) -> None:
         """Have a UPS, on mains or on battery."""
         words = {UpsPower.MAINS: "OL", UpsPower.BATTERY: "OB"}.get(power, "OFF")
+        told = [words, *(["LB"] if low else []), *(["RB"] if replace_battery else [])]
         self.ups_state = Ups(
             model="Simulated UPS",
             power=power,
-            words=frozenset({words, *(["LB"] if low else [])}),
+            words=frozenset(told),
             battery_low=low,
-            replace_battery=False,
+            replace_battery=replace_battery,
             charge_percent=charge_percent,
         )
+
+    def lose_ups(self, reason: str = "Error: Driver not connected") -> None:
+        """Let the UPS not answer any more."""
+        self.ups_state = NotAvailable(source="upsc", reason=reason)
 
     def set_smart(self, serial: str, smart: Smart) -> None:
         """Let a disk say something else of itself; start from `disks[serial].smart`."""
         self.disks[serial].smart = smart
 
+    def count(self, serial: str, counter: Counter, value: int) -> None:
+        """Set a counter a disk tells by SMART."""
+        smart = self.disks[serial].smart
+        self.set_smart(serial, replace(smart, counters={**smart.counters, counter: value}))
+
+    def _changed(self) -> None:
+        self._watches = [watch for watch in self._watches if not watch.closed]
+        for watch in self._watches:
+            watch.changed()
+
     # -- the answers
+
+    async def _ask(self, source: str) -> NotAvailable | None:
+        """Note that a source was asked; hang, or tell what is wrong with it."""
+        self.asked.append(source)
+        if source in self.hanging:
+            await asyncio.Event().wait()
+        return self.broken.get(source)
+
+    def watch(self, changed: Callable[[], None]) -> SimulatedWatch:
+        """Call back whenever a hand touched disks, arrays or mounts."""
+        watch = SimulatedWatch(changed)
+        self._watches.append(watch)
+        return watch
+
+    async def kernel_view(self) -> KernelView | NotAvailable:
+        """Return devices, mounts and mirrors of one moment."""
+        if refused := await self._ask("kernel_view"):
+            return refused
+        tree = self._tree()
+        return KernelView(
+            tree=tree,
+            mounts=self._mounts(tree),
+            file_systems=await self.file_systems(),
+            arrays=await self.arrays(),
+        )
+
+    async def tool_arrays(self) -> Arrays:
+        """Return nothing: no LVM and no ZFS here."""
+        if refused := await self._ask("tool_arrays"):
+            return Arrays(unknown={ArrayKind.LVM: refused})
+        return Arrays()
 
     async def block_tree(self) -> BlockTree:
         """Return every block device."""
@@ -189,7 +288,10 @@ class SimulatedMachine:
 
     async def file_systems(self) -> tuple[FileSystemState, ...]:
         """Return the state of every volume's file system."""
-        return tuple(FileSystemState(mount=mount, errors=0) for mount in await self.mounts())
+        return tuple(
+            FileSystemState(mount=mount, errors=self.errors.get(Path(mount.point), 0))
+            for mount in await self.mounts()
+        )
 
     async def arrays(self) -> Arrays:
         """Return every mirror."""
@@ -205,28 +307,35 @@ class SimulatedMachine:
     def _array(self, array: SimulatedMirror) -> Array:
         members = tuple(self._member(array, role) for role in range(len(array.slots)))
         degraded = sum(member.state is not MemberState.IN_SYNC for member in members)
-        progress = None
-        for serial, done in array.rebuilt_bytes.items():
-            if self._name(serial):
-                progress = Progress(
-                    activity=Activity.RECOVER,
-                    done=round(done),
-                    total=self.disks[serial].size_bytes,
-                    rate=float(REBUILD_BYTES_S),
-                )
+        spares = (self._name(serial) for serial in array.spares)
         return Array(
             kind=ArrayKind.MD,
             name=array.name,
             uuid=array.uuid,
             level="raid1",
             state="clean",
-            health=ArrayHealth.DEGRADED if degraded else ArrayHealth.WHOLE,
+            health=_health(degraded, len(members)),
             wanted=len(members),
             degraded=degraded,
-            members=members,
-            progress=progress,
+            members=(
+                *members,
+                *(Member(device=name, state=MemberState.SPARE) for name in spares if name),
+            ),
+            progress=self._progress(array),
             mismatches=array.mismatches,
         )
+
+    def _progress(self, array: SimulatedMirror) -> Progress | None:
+        filled = {one: done for one, done in array.rebuilt_bytes.items() if self._name(one)}
+        for serial, done in filled.items():
+            total = self.disks[serial].size_bytes
+            return _at(Activity.RECOVER, done, total)
+        if array.checked_bytes is not None:
+            return _at(Activity.CHECK, array.checked_bytes, self._size(array))
+        return None
+
+    def _size(self, array: SimulatedMirror) -> int:
+        return min(self.disks[serial].size_bytes for serial in array.slots if serial)
 
     def _member(self, array: SimulatedMirror, role: int) -> Member:
         serial = array.slots[role]
@@ -234,6 +343,8 @@ class SimulatedMachine:
         state = MemberState.IN_SYNC if name else MemberState.MISSING
         if name and serial in array.rebuilt_bytes:
             state = MemberState.REBUILDING
+        elif name and serial in array.faulty:
+            state = MemberState.FAULTY
         return Member(device=name, state=state, role=role)
 
     async def storage(self) -> StorageMap:
@@ -247,31 +358,54 @@ class SimulatedMachine:
 
     async def smart(self, disk: DiskId) -> Smart | NotAvailable:
         """Return what a disk says of itself."""
+        if refused := await self._ask("smart"):
+            return refused
         for one in self._present():
             if one.id == disk:
                 return replace(one.smart, temperature_c=round(one.celsius))
         return NotAvailable(source="smartctl", reason=f"no disk {disk} here")
 
-    async def temperatures(self) -> tuple[Temperature, ...]:
-        """Return every disk's sensor."""
-        return tuple(
+    async def temperatures(self) -> tuple[Temperature, ...] | NotAvailable:
+        """Return every disk's sensor, and those of chips."""
+        if refused := await self._ask("temperatures"):
+            return refused
+        disks = tuple(
             Temperature(
                 sensor="drivetemp", label="", current_c=one.celsius, device=f"sd{one.letter}"
             )
             for one in self._present()
         )
+        chips = (
+            Temperature(sensor=name, label="", current_c=celsius)
+            for name, celsius in self.chips.items()
+        )
+        return (*disks, *chips)
 
     async def ups(self, name: str) -> Ups | NotAvailable:
         """Return the state of the UPS."""
+        if refused := await self._ask("ups"):
+            return refused
         return self.ups_state
 
-    async def clock(self) -> ClockState:
+    async def clock(self) -> ClockState | NotAvailable:
         """Return whether somebody disciplines the clock."""
+        if refused := await self._ask("clock"):
+            return refused
         return ClockState(synchronised=self.synchronised, source="simulated")
 
     def clock_sample(self) -> ClockSample:
         """Return wall clock and elapsed time now."""
         return ClockSample(wall_s=self._wall_s, elapsed_s=self._elapsed_s)
+
+
+def _health(degraded: int, members: int) -> ArrayHealth:
+    if not degraded:
+        return ArrayHealth.WHOLE
+    return ArrayHealth.FAILED if degraded >= members else ArrayHealth.DEGRADED
+
+
+def _at(activity: Activity, done: float, total: int) -> Progress:
+    return Progress(activity=activity, done=round(done), total=total, rate=float(REBUILD_BYTES_S))
 
 
 def _number(major: int, index: int, step: int = 1) -> str:

@@ -57,14 +57,14 @@ class StorageMap:
         mount = mount_of(path, self.mounts)
         if mount is None or depth == 0:
             return frozenset()
-        names = set(self._mounted_on(mount))
+        names = set(self.mounted_on(mount))
         for name in tuple(names):
             for one in self.tree.under(name):
                 if one.kind is DeviceKind.LOOP and one.backing_file.startswith("/"):
                     names |= self._names(Path(one.backing_file), depth - 1)
         return frozenset(names)
 
-    def _mounted_on(self, mount: Mount) -> tuple[str, ...]:
+    def mounted_on(self, mount: Mount) -> tuple[str, ...]:
         """Return the block devices right under a mount.
 
         btrfs and ZFS have numbers of their own (major 0), so the source is asked: a device of the
@@ -113,9 +113,31 @@ class StorageMap:
                 pool = mount.source.partition("/")[0] if mount is not None else ""
                 return mount is not None and mount.kind == "zfs" and array.name == pool
 
-    def disks_of(self, array: Array) -> frozenset[DiskId]:
-        """Return the disks an array's present members lie on."""
+    def ours(self, array: Array, paths: tuple[Path, ...]) -> bool:
+        """Tell whether an array is one of the box, and not somebody's experiment.
+
+        Every mounted btrfs is told as an array, also one on a single disk, and loop files make
+        arrays without hardware. Those count only where one of `paths` stands on them.
+        """
+        single = array.kind is ArrayKind.BTRFS and array.wanted <= 1
+        if not single and self.disks_of(array):
+            return True
+        if not single and not self._on_loops_only(array):
+            return True
+        return any(array in self.behind(path).arrays for path in paths)
+
+    def _on_loops_only(self, array: Array) -> bool:
+        names = self._members(array)
+        kinds = [self.tree.devices[name].kind for name in names if name in self.tree.devices]
+        return bool(kinds) and all(kind is DeviceKind.LOOP for kind in kinds)
+
+    def _members(self, array: Array) -> list[str]:
         names = [self._name_of(part) for one in array.members for part in one.device.split(",")]
         if array.kind is ArrayKind.BTRFS:
             names += self.btrfs_devices.get(array.uuid, ())
-        return frozenset[DiskId]().union(*(self.tree.disks_under(name) for name in names if name))
+        return [name for name in names if name]
+
+    def disks_of(self, array: Array) -> frozenset[DiskId]:
+        """Return the disks an array's present members lie on."""
+        names = self._members(array)
+        return frozenset[DiskId]().union(*(self.tree.disks_under(name) for name in names))

@@ -87,6 +87,8 @@ class Difference:
     kind: DifferenceKind
     subject: str  # serial of a disk, name of an array or volume
     details: str = ""
+    before: tuple[str, ...] = ()  # serials of the disks that were expected and are not there
+    after: tuple[str, ...] = ()  # serials of the disks in their place
 
 
 def observe(
@@ -110,7 +112,11 @@ def observe(
     }
     return Topology(
         disks=tuple(disks.values()),
-        arrays=tuple(_known(array, storage) for array in storage.arrays),
+        arrays=tuple(
+            _known(array, storage)
+            for array in storage.arrays
+            if storage.ours(array, tuple(volumes.values()))
+        ),
         volumes=tuple(
             KnownVolume(name=name, disks=tuple(sorted(storage.physical_devices(path))))
             for name, path in volumes.items()
@@ -166,6 +172,7 @@ def _compare_arrays(expected: Topology, seen: Topology) -> Iterator[Difference]:
                 kind=DifferenceKind.ARRAY_MISSING,
                 subject=array.name,
                 details=", ".join(serials[disk] for disk in array.disks if disk in serials),
+                before=tuple(serials[disk] for disk in array.disks if disk in serials),
             )
         else:
             yield from _compare_members(array, now, serials)
@@ -187,20 +194,33 @@ def _compare_members(
             kind=DifferenceKind.MEMBER_REPLACED,
             subject=expected.name,
             details=f"{before} -> {serial}",
+            before=(before,) if before else (),
+            after=(serial,),
         )
     for serial in gone[len(new) :]:
-        yield Difference(kind=DifferenceKind.MEMBER_MISSING, subject=expected.name, details=serial)
+        yield Difference(
+            kind=DifferenceKind.MEMBER_MISSING,
+            subject=expected.name,
+            details=serial,
+            before=(serial,),
+        )
 
 
 def _compare_volumes(expected: Topology, seen: Topology) -> Iterator[Difference]:
     there = {volume.name: set(volume.disks) for volume in seen.volumes}
+    serials = {disk.id: disk.serial or disk.id for disk in (*expected.disks, *seen.disks)}
     arrays = [set(array.disks) for array in seen.arrays]
     for volume in expected.volumes:
         now = there.get(volume.name, set())
         strange = now - set(volume.disks)
         # a replaced member of its array is told as that, not as a volume that moved
         if strange and not any(strange <= disks and now & disks - strange for disks in arrays):
-            yield Difference(kind=DifferenceKind.VOLUME_MOVED, subject=volume.name)
+            yield Difference(
+                kind=DifferenceKind.VOLUME_MOVED,
+                subject=volume.name,
+                before=tuple(sorted(serials.get(disk, disk) for disk in volume.disks)),
+                after=tuple(sorted(serials.get(disk, disk) for disk in now)),
+            )
 
 
 def shared_disks(topology: Topology) -> Mapping[DiskId, tuple[str, ...]]:
