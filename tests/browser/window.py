@@ -98,4 +98,4 @@ def visited(chromium: Chrome, box: RunningBox) -> Iterator[Browser]:
     yield browser
     console = browser.console()
     browser.forget()
-    assert console == []
+    assert not console, console

@@ -4,7 +4,7 @@
 import * as api from "./api.js";
 import { h, icon } from "./dom.js";
 import { LANGUAGES, conditionWords, currentLanguage, t } from "./i18n.js";
-import { currentSession, currentStatus, forgetSession, isAdministrator, isReachable, onStatus, pickLanguage } from "./state.js";
+import { currentSession, currentStatus, forgetSession, isAdministrator, isReachable, onStatus, pickLanguage, rest } from "./state.js";
 
 const MENU = [
   { items: [
@@ -58,6 +58,7 @@ function menu(route) {
 }
 
 async function logOut() {
+  rest();
   try {
     await api.logout();
   } catch (error) {

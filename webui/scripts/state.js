@@ -60,6 +60,11 @@ export function forgetSession() {
   stopPolling();
 }
 
+/** Ask nothing more, as before a log-out: an answer "not logged in" would be no news. */
+export function rest() {
+  stopPolling();
+}
+
 function startPolling() {
   if (timer) return;
   const poll = async () => {
