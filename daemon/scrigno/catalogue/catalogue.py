@@ -12,7 +12,7 @@ from scrigno.core.counters import Counters
 from scrigno.db.engine import Database
 from scrigno.db.sqlite import Connection
 
-from . import copies, details, inbox, maintenance, studies
+from . import copies, details, fixity, inbox, maintenance, studies
 from .find import Portion, Search
 from .gains import HELD, MISSING
 from .intake import Intake
@@ -241,6 +241,77 @@ class Catalogue:
                 yield key
             after = found[-1].instance_id
 
+    # fixity ------------------------------------------------------------------------------------
+
+    async def copies_verified(self, marks: Sequence[fixity.Mark]) -> int:
+        """Record copies that were read back and were right, in one transaction; return how many."""
+        return await self._db.write(lambda connection: fixity.mark(connection, marks))
+
+    async def study_verified(self, study_uids: Sequence[str]) -> dict[str, fixity.Verified]:
+        """Return when each study was verified, and how many of its copies never were."""
+        uids = list(study_uids)
+        return await self._db.read(lambda connection: fixity.study_verified(connection, uids))
+
+    async def scrubs(self) -> dict[str, fixity.ScrubRow]:
+        """Return how far the scrub of each volume has come."""
+        return await self._db.read(fixity.scrub_rows)
+
+    async def save_scrub(self, row: fixity.ScrubRow, marks: Sequence[fixity.Mark] = ()) -> None:
+        """Keep how far a scrub has come, and what it found right, in one transaction."""
+        await self._db.write(lambda connection: fixity.save_scrub(connection, row, marks))
+
+    async def held_after(self, volume: str, after: int, limit: int) -> list[StoredKey]:
+        """Return what `volume` holds after the object numbered `after`, the inbox last."""
+        return await self._db.read(
+            lambda connection: fixity.held_after(connection, volume, after, limit)
+        )
+
+    async def known_keys(self, keys: Collection[str]) -> set[str]:
+        """Return those of these keys that the UIDs of archived objects give."""
+        return await self._db.read(lambda connection: fixity.known_keys(connection, keys))
+
+    async def note_lost(self, lost: fixity.LostObject) -> bool:
+        """Record that no good copy of an object could be read; tell whether that is new."""
+        return await self._db.write(lambda connection: fixity.note_lost(connection, lost))
+
+    async def found_good(self, names: Collection[str]) -> None:
+        """Take objects off the list of those without a good copy."""
+        await self._db.write(lambda connection: fixity.found_good(connection, names))
+
+    async def lost_objects(self, after: str = "", limit: int = 1000) -> list[fixity.LostObject]:
+        """Return objects without a good copy, by name, and the study each belongs to."""
+        return await self._db.read(lambda connection: fixity.lost_objects(connection, after, limit))
+
+    async def lost_counts(self) -> dict[fixity.LostKind, int]:
+        """Return how many objects have no good copy, by kind."""
+        return await self._db.read(fixity.lost_counts)
+
+    async def save_aliens(self, files: Sequence[fixity.AlienFile]) -> None:
+        """Record files that no row names."""
+        await self._db.write(lambda connection: fixity.save_aliens(connection, files))
+
+    async def forget_aliens(self, volume: str) -> None:
+        """Begin the list of files that no row names anew for one volume."""
+        await self._db.write(lambda connection: fixity.forget_aliens(connection, volume))
+
+    async def aliens(self, limit: int = 1000) -> list[fixity.AlienFile]:
+        """Return files that no row names, as the last passes saw them."""
+        return await self._db.read(lambda connection: fixity.aliens(connection, limit))
+
+    async def save_set_aside(self, files: Sequence[fixity.SetAside]) -> None:
+        """Record files that were set aside."""
+        await self._db.write(lambda connection: fixity.save_set_aside(connection, files))
+
+    async def forget_set_aside(self, files: Sequence[tuple[str, str]]) -> None:
+        """Forget files (volume, key) that were set aside and are gone."""
+        await self._db.write(lambda connection: fixity.forget_set_aside(connection, files))
+
+    async def set_aside(
+        self, volume: str | None = None, limit: int = 10_000
+    ) -> list[fixity.SetAside]:
+        """Return what was set aside, the newest first, on one volume or on all."""
+        return await self._db.read(lambda connection: fixity.set_aside(connection, volume, limit))
+
     # inbox -------------------------------------------------------------------------------------
 
     async def inbox_add(self, item: NewInboxItem) -> int:
@@ -298,11 +369,12 @@ class Catalogue:
         await self._db.backup(path)
 
     async def _set_state(self, name: str, volume: str, state: int) -> bool:
-        return await self._db.write(
-            lambda connection: copies.change_state(
-                connection, self._intake.gains, name, volume, state
-            )
-        )
+        def change(connection: Connection) -> bool:
+            if state == HELD:  # it was copied from a good one
+                fixity.found_good(connection, (name,))
+            return copies.change_state(connection, self._intake.gains, name, volume, state)
+
+        return await self._db.write(change)
 
     async def _over_all(self, change: Callable[..., int], volume: str) -> int:
         """Run `change` over all objects in short transactions, so that images get in between."""

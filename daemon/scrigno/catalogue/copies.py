@@ -6,7 +6,7 @@ the first and by its key on the second.
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -326,6 +326,16 @@ def copies_of(
                 )
             )
     return found
+
+
+def stored(
+    connection: Connection, shelf: Shelf, numbers: Sequence[int], *, first: int = 0
+) -> list[StoredKey]:
+    """Return these objects of a shelf, their numbers counted from `first`."""
+    return [
+        replace(one, instance_id=first + number) if first else one
+        for number, one in _stored(connection, shelf, numbers)
+    ]
 
 
 def _stored(

@@ -24,6 +24,10 @@ _TABLES: Final = (
     "institution",
     "origin",
     "volume_tally",
+    "scrub",
+    "lost_object",
+    "alien_file",
+    "quarantine",
 )
 
 # What each counter should say, and what it does say where it does not.
