@@ -47,13 +47,14 @@ class Op(IntEnum):
     CHECK = 4  # {} -> {}; is it still that volume?
     PROBE = 5  # {} -> space
     PUT = 6  # PUT + key, with a descriptor -> PUT_DONE
-    PUT_BYTES = 7  # {key}, with a descriptor -> {}
+    PUT_BYTES = 7  # {key, reserve}, with a descriptor -> {}
     LINK = 8  # {source, target} -> PUT_DONE
     REMOVE = 9  # {key} -> {removed}
     STAT = 10  # {key} -> {size | null}
     READ = 11  # {key, offset, length} -> {size}, with a memfd
     DIGEST = 12  # {key, head} -> {digest, size}, with a memfd of the head when head > 0
     WALK = 13  # {cursor, prefix, after} -> {entries, more}
+    RENAME = 20  # {source, target} -> {moved}
 
 
 LANE_OF: Final = {

@@ -287,11 +287,47 @@ class Tree:
         finally:
             os.close(fd)
 
-    def put_bytes(self, key: str, content: bytes) -> None:
-        """Write a small file atomically, over an older one too; durable on return."""
+    def rename(self, source_key: str, target_key: str) -> bool:
+        """Give the object at `source_key` another name; durable on return.
+
+        One step: it never stands under both names, and it needs no room but that of a directory
+        entry, so it works on a full volume too. False when the target is there: nothing is
+        changed then. Raises Refused(MISSING) when there is no such object.
+        """
+        self._writable()
+        source, target = split_key(source_key), split_key(target_key)
+        for _ in range(2):
+            try:
+                return self._rename_once(source, target)
+            except FileNotFoundError:
+                # the object is not there, or a cached directory was removed behind our back
+                self._forget(source[:-1])
+                self._forget(target[:-1])
+        raise Refused(ErrorKind.MISSING, f"no object {source_key}")
+
+    def _rename_once(self, source: tuple[str, ...], target: tuple[str, ...]) -> bool:
+        source_folder = self._existing(source[:-1])
+        os.stat(source[-1], dir_fd=source_folder.fd, follow_symlinks=False)  # before any mkdir
+        folder = self._folder(target[:-1])
+        with self._lock:  # this process is the only writer: nothing is renamed over
+            if exists(folder.fd, target[-1]):
+                return False
+            os.rename(source[-1], target[-1], src_dir_fd=source_folder.fd, dst_dir_fd=folder.fd)
+        os.fsync(folder.fd)
+        os.fsync(source_folder.fd)
+        self._still_there()
+        self._drop_empty_folders(source)
+        return True
+
+    def put_bytes(self, key: str, content: bytes, *, from_reserve: bool = False) -> None:
+        """Write a small file atomically, over an older one too; durable on return.
+
+        `from_reserve`: also when only the reserve of a full volume is left.
+        """
         self._writable()
         parts = split_key(key)
-        self._room_for(len(content))
+        if not from_reserve:
+            self._room_for(len(content))
         self._replace(self._folder(parts[:-1]), parts[-1], content)
 
     def remove(self, key: str) -> bool:
@@ -304,14 +340,18 @@ class Tree:
         except FileNotFoundError:
             return False
         os.fsync(folder.fd)
+        self._drop_empty_folders(parts)
+        return True
+
+    def _drop_empty_folders(self, parts: tuple[str, ...]) -> None:
+        """Remove the folders above a key that are empty now, the top one stays."""
         for depth in range(len(parts) - 1, 1, -1):
-            parent = self._existing(parts[: depth - 1])
-            self._forget(parts[:depth])
             try:
+                parent = self._existing(parts[: depth - 1])
+                self._forget(parts[:depth])
                 os.rmdir(parts[depth - 1], dir_fd=parent.fd)
             except OSError:
-                break  # not empty, which is the usual case
-        return True
+                break  # not empty, which is the usual case, or another thread was first
 
     def _unnamed(self, folder: Directory) -> tuple[int, str | None]:
         flags = os.O_RDWR | os.O_CLOEXEC

@@ -131,17 +131,30 @@ class Volume:
         body = pack({"source": source_key, "target": target_key})
         return self._put_result(await self._call(Op.LINK, body))
 
+    async def move_within(self, source_key: str, target_key: str) -> bool:
+        """Give an object another name on the same volume, in one step; durable on return.
+
+        False when something stands at the target: nothing is changed then. Raises VolumeError
+        MISSING when there is no such object. Works on a full volume too.
+        """
+        body = pack({"source": source_key, "target": target_key})
+        return bool(unpack((await self._call(Op.RENAME, body)).body)["moved"])
+
     async def remove(self, key: str) -> bool:
         """Unlink, durable on return; False when it was not there."""
         reply = await self._call(Op.REMOVE, pack({"key": key}))
         return bool(unpack(reply.body)["removed"])
 
-    async def put_bytes(self, key: str, data: bytes) -> None:
-        """Write a small file atomically, over an older one too; durable on return."""
+    async def put_bytes(self, key: str, data: bytes, *, from_reserve: bool = False) -> None:
+        """Write a small file atomically, over an older one too; durable on return.
+
+        `from_reserve`: also when only the reserve of a full volume is left.
+        """
         memory = os.memfd_create("scrigno-bytes", os.MFD_CLOEXEC)
         try:
             os.pwrite(memory, data, 0)  # memory: nothing here can wait for a disk
-            await self._call(Op.PUT_BYTES, pack({"key": key}), memory)
+            body = pack({"key": key, "reserve": from_reserve})
+            await self._call(Op.PUT_BYTES, body, memory)
         finally:
             os.close(memory)
 

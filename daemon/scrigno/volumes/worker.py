@@ -66,6 +66,7 @@ class Worker:
             Op.PROBE: self._probe,
             Op.PUT_BYTES: self._put_bytes,
             Op.LINK: self._link,
+            Op.RENAME: self._rename,
             Op.REMOVE: lambda body, *_: (pack({"removed": tree.remove(body["key"])}), None),
             Op.STAT: lambda body, *_: (pack({"size": tree.stat(body["key"])}), None),
             Op.READ: self._read,
@@ -126,8 +127,12 @@ class Worker:
         return pack({"total_bytes": space.total_bytes, "free_bytes": space.free_bytes}), None
 
     def _put_bytes(self, body: dict[str, Any], given: int, _alive: Alive) -> Answer:
-        self._tree.put_bytes(body["key"], os.pread(given, os.fstat(given).st_size, 0))
+        content = os.pread(given, os.fstat(given).st_size, 0)
+        self._tree.put_bytes(body["key"], content, from_reserve=body.get("reserve", False))
         return b"", None
+
+    def _rename(self, body: dict[str, Any], _given: int, _alive: Alive) -> Answer:
+        return pack({"moved": self._tree.rename(body["source"], body["target"])}), None
 
     def _link(self, body: dict[str, Any], _given: int, alive: Alive) -> Answer:
         return _put_done(self._tree.link(body["source"], body["target"], alive)), None
