@@ -30,6 +30,7 @@ from .machine import Arrays, KernelView, Machine
 from .mounts import StorageWatch
 from .process import CommandNotFound, CommandTimeout, Completed, run
 from .reader import Reader
+from .resources import Resources, read_resources
 from .storage import StorageMap
 from .temperature import Temperature, read_temperatures
 from .topology import Topology, observe
@@ -267,6 +268,10 @@ class LinuxMachine:
             return timesync.read_kernel_clock()
         except FactsUnreadable:
             return await self._tool(timesync.COMMAND, timesync.parse_timedatectl)
+
+    async def resources(self) -> Resources | NotAvailable:
+        """Return memory, load and file descriptors."""
+        return await self._kernel.read("procfs", read_resources)
 
     def clock_sample(self) -> timesync.ClockSample:
         """Return wall clock and elapsed time now."""

@@ -14,6 +14,7 @@ from .arrays import Array, ArrayKind
 from .blockdevices import BlockTree, DiskId, IoCounters
 from .facts import NotAvailable
 from .filesystems import FileSystemState, Mount
+from .resources import Resources
 from .smart import Smart
 from .storage import StorageMap
 from .temperature import Temperature
@@ -104,6 +105,9 @@ class Machine(Protocol):
 
     async def clock(self) -> ClockState | NotAvailable:
         """Return whether somebody disciplines the clock."""
+
+    async def resources(self) -> Resources | NotAvailable:
+        """Return memory, load and file descriptors."""
 
     def clock_sample(self) -> ClockSample:
         """Return wall clock and elapsed time now."""

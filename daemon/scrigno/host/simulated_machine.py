@@ -18,6 +18,7 @@ from .blockdevices import BlockDevice, BlockTree, DeviceKind, DiskId, IoCounters
 from .facts import NotAvailable
 from .filesystems import FileSystemState, Mount
 from .machine import Arrays, KernelView, Machine
+from .resources import Resources
 from .simulated_hardware import TERABYTE, SimulatedDisk, SimulatedMirror, SimulatedWatch
 from .smart import Counter, Smart
 from .storage import StorageMap
@@ -46,6 +47,9 @@ class SimulatedMachine:
         self.broken: dict[str, NotAvailable] = {}
         self.hanging: set[str] = set()
         self.chips: dict[str, float] = {}  # sensor -> °C
+        self.in_use = Resources(
+            memory_used_percent=20, load=0.1, processors=4, descriptors=50, descriptor_limit=1024
+        )
         self.asked: list[str] = []
         self._watches: list[SimulatedWatch] = []
         self._elapsed_s = 0.0
@@ -392,6 +396,10 @@ class SimulatedMachine:
         if refused := await self._ask("clock"):
             return refused
         return ClockState(synchronised=self.synchronised, source="simulated")
+
+    async def resources(self) -> Resources | NotAvailable:
+        """Return memory, load and file descriptors."""
+        return await self._ask("resources") or self.in_use
 
     def clock_sample(self) -> ClockSample:
         """Return wall clock and elapsed time now."""

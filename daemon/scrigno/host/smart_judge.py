@@ -64,7 +64,7 @@ _NVME_BITS: Final = (
     (0x20, Finding.MEMORY_UNRELIABLE, Severity.WARNING),
 )
 # Backblaze's five (5, 187, 188, 197, 198) announce failures; 199 is nearly always the cable
-_RISE: Final = {
+COUNTER_SEVERITY: Final = {
     Counter.REALLOCATED: Severity.WARNING,
     Counter.REPORTED_UNCORRECTABLE: Severity.CRITICAL,
     Counter.COMMAND_TIMEOUTS: Severity.NOTICE,
@@ -161,7 +161,7 @@ def _risen(previous: Smart | None, now: Smart) -> Iterator[Judgement]:
         if before is not None and value > before:
             yield Judgement(
                 finding=Finding.COUNTER_ROSE,
-                severity=_RISE[counter],
+                severity=COUNTER_SEVERITY[counter],
                 subject=counter,
                 before=before,
                 now=value,

@@ -43,8 +43,8 @@ class Temperature:
     device: str = ""  # kernel name of the block device, for a disk's sensor
 
     @property
-    def heat(self) -> Heat:
-        """Judge by the sensor's own limits, else by ours for its kind."""
+    def limits(self) -> tuple[float, float]:
+        """Return where it is warm and where critical: the sensor's own, else ours for its kind."""
         match self.sensor:
             case "nvme":
                 usual: tuple[float, float] = (NVME_WARNING_C, NVME_WARNING_C + 10)
@@ -56,6 +56,12 @@ class Temperature:
         warning = min(self.warning_c if self.warning_c is not None else usual[0], critical)
         if self.sensor == "drivetemp":  # spinning disks age long before their own 60 to 70 °C
             warning = min(warning, DISK_WARNING_C)
+        return warning, critical
+
+    @property
+    def heat(self) -> Heat:
+        """Judge by the limits."""
+        warning, critical = self.limits
         if self.current_c >= critical:
             return Heat.CRITICAL
         return Heat.WARM if self.current_c >= warning else Heat.FINE

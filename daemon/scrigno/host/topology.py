@@ -96,8 +96,12 @@ def observe(
     volumes: Mapping[str, Path],
     *,
     unasked: frozenset[ArrayKind] = frozenset(),
+    places: tuple[Path, ...] = (),
 ) -> Topology:
-    """Return the topology of a moment; `volumes` are absolute paths by name."""
+    """Return the topology of a moment; `volumes` are absolute paths by name.
+
+    Arrays under `places` count as the box's own too, whatever they are made of.
+    """
     blank = {disk.name for disk in storage.tree.blank_disks()}
     disks = {
         disk.disk: KnownDisk(
@@ -115,7 +119,7 @@ def observe(
         arrays=tuple(
             _known(array, storage)
             for array in storage.arrays
-            if storage.ours(array, tuple(volumes.values()))
+            if storage.ours(array, (*volumes.values(), *places))
         ),
         volumes=tuple(
             KnownVolume(name=name, disks=tuple(sorted(storage.physical_devices(path))))
