@@ -17,6 +17,7 @@ from scrigno.archive.backups import IndexBackups
 from scrigno.archive.importer import Importer
 from scrigno.archive.inbox import Inbox
 from scrigno.archive.ingest import Ingest, IngestRules, Receipt, Reception
+from scrigno.archive.mend import Mender
 from scrigno.archive.rebuild import Rebuilder
 from scrigno.archive.reconcile import Reconciler
 from scrigno.archive.recovery import Recovery
@@ -235,13 +236,21 @@ class Box:
         self.retrieval = Retrieval(
             volumes=self.volumes, staging=self.staging, counters=self.counters
         )
-        self.verifier = Verifier(
+        self.mender = Mender(
             catalogue=self.catalogue,
             volumes=self.volumes,
             placement=self.placement,
             counters=self.counters,
             clock=self.clock,
+            bus=self.bus,
             turn=self.taking.turn,
+            settle_s=2,
+        )
+        self.verifier = Verifier(
+            catalogue=self.catalogue,
+            mender=self.mender,
+            counters=self.counters,
+            clock=self.clock,
         )
         self.rebuilder = Rebuilder(
             catalogue=self.catalogue,

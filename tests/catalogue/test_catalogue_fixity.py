@@ -80,7 +80,7 @@ async def test_a_scrub_goes_on_where_it_was(catalogue: Catalogue, make: Make) ->
     await catalogue.save_scrub(row, [Mark(name="1.5", volume="data", at=NOW)])
     assert await catalogue.scrubs() == {"data": row}
     assert (await catalogue.study_verified(["1.1"]))["1.1"].on == NOW
-    done = replace(row, started_at=None, last_started=NOW, last_finished=NOW, walked="studies/1")
+    done = replace(row, started_at=None, last_started=NOW, last_finished=NOW)
     await catalogue.save_scrub(done)
     assert await catalogue.scrubs() == {"data": done}
 
@@ -104,12 +104,17 @@ async def test_what_a_volume_holds_comes_in_order_and_the_inbox_last(
     )
     seen: list[str] = []
     after = 0
-    while page := await catalogue.held_after("data", after, 2):
+    page = []
+    while found := await catalogue.held_after("data", after, 2):
+        page = found
         assert [one.instance_id for one in page] == sorted(one.instance_id for one in page)
         seen += [one.sop_instance_uid for one in page]
         after = page[-1].instance_id
     assert seen == ["1.0", "1.1", "1.3", "1.4", "inbox/ab.dcm"]
     assert after > INBOX_AFTER
+    assert await catalogue.stored_key("inbox/ab.dcm") == page[-1]
+    assert (await catalogue.stored_key("1.3")).size == 1000
+    assert await catalogue.stored_key("nothing") is None
     assert await catalogue.held_after("backup2", 0, 10) == []
 
 

@@ -9,6 +9,7 @@ from scrigno.archive.backups import IndexBackups
 from scrigno.archive.importer import Importer
 from scrigno.archive.inbox import Inbox
 from scrigno.archive.ingest import Ingest, IngestRules
+from scrigno.archive.mend import Mender
 from scrigno.archive.rebuild import Rebuilder
 from scrigno.archive.reconcile import Reconciler
 from scrigno.archive.recovery import Recovery
@@ -108,14 +109,16 @@ def make_archive(
         is_busy=lambda: clock.monotonic() - ingest.last_commit_s < QUIET_S,
     )
     taking.on_debt = replicator.nudge
-    verifier = Verifier(
+    mender = Mender(
         catalogue=catalogue,
         volumes=volumes,
         placement=placement,
         counters=counters,
         clock=clock,
+        bus=bus,
         turn=taking.turn,
     )
+    verifier = Verifier(catalogue=catalogue, mender=mender, counters=counters, clock=clock)
     retrieval = Retrieval(
         volumes=volumes, staging=staging, counters=counters, on_suspect=verifier.suspect
     )

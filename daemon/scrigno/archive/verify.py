@@ -1,45 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fixity: read every copy anew from its disk and compare it with the digest of reception (ST-6).
+"""Verification on demand: every copy of a study, of everything, or of what a reader met (ST-6).
 
-A copy is only ever replaced after another one was read back and found good, and what stood in its
-place is set aside under another name, not deleted.
+What is right is remembered as verified some hundred copies at a time, so that a thousand objects
+are not a thousand commits.
 """
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from enum import StrEnum
+from datetime import datetime
 from typing import Final
 
 from scrigno.catalogue.catalogue import Catalogue
-from scrigno.catalogue.records import Copy, CopyState, StoredInstance, StoredKey
+from scrigno.catalogue.fixity import Mark
+from scrigno.catalogue.records import StoredInstance
 from scrigno.core.clock import Clock
 from scrigno.core.counters import Counters
 from scrigno.db.errors import DatabaseError
-from scrigno.volumes.placement import KeyConflict, Placement
-from scrigno.volumes.staging import StagingFailed, StagingFull
-from scrigno.volumes.states import ErrorKind, VolumeError, VolumeState
-from scrigno.volumes.volume import Volume, Volumes
 
-from .quarantine import displace
+from .mend import Finding, Mender, Target
 
 log = logging.getLogger(__name__)
 
 AT_ONCE: Final = 2  # objects; the reads of one go to different volumes side by side
 MAX_SUSPECTS: Final = 10_000  # a dead volume makes every object suspect; the scrub finds the rest
 MAX_BAD: Final = 100_000  # named in a report; more are only counted
-
-
-class Finding(StrEnum):
-    """What reading one copy showed."""
-
-    GOOD = "good"
-    MISSING = "missing"
-    CHANGED = "changed"
-    UNREADABLE = "unreadable"
-    SKIPPED = "skipped"  # the volume is away or failed while it was read
+MARKS_AT_ONCE: Final = 400  # copies that share a transaction …
+MARK_EVERY_S: Final = 1.0  # … or what was verified in this time
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,41 +52,24 @@ class VerifyReport:
     repaired: int = 0
     bad: list[BadCopy] = field(default_factory=list)  # the first 100,000
     cancelled: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Target:
-    """One object to verify."""
-
-    sop_instance_uid: str
-    key: str
-    digest: str
-    size: int
-    staged_as: str | None
-    copies: tuple[Copy, ...]
+    verified_on: datetime | None = None  # of a study: its oldest verification afterwards
+    unverified: int = 0  # of a study: copies that were never read back, even now
 
 
 class Verifier:
     """Reads copies anew and compares them. Loop thread only."""
 
     def __init__(
-        self,
-        *,
-        catalogue: Catalogue,
-        volumes: Volumes,
-        placement: Placement,
-        counters: Counters,
-        clock: Clock,
-        turn: Callable[[str], AbstractAsyncContextManager[None]],
+        self, *, catalogue: Catalogue, mender: Mender, counters: Counters, clock: Clock
     ) -> None:
-        """Hold the rooms below; `turn` keeps others off one object while it is mended."""
+        """`mender` reads and repairs; it is shared with the scrub."""
         self._catalogue = catalogue
-        self._volumes = volumes
-        self._placement = placement
+        self._mender = mender
         self._counters = counters
         self._clock = clock
-        self._turn = turn
         self._suspects: dict[str, None] = {}
+        self._marks: list[Mark] = []
+        self._marked_s = 0.0
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -170,9 +141,16 @@ class Verifier:
                 if progress is not None:
                     progress(report.instances, total)
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(AT_ONCE):
-                group.create_task(worker())
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(AT_ONCE):
+                    group.create_task(worker())
+        finally:
+            await self._remember(all_of_it=True)
+        if study_uid is not None:
+            study = (await self._catalogue.study_verified([study_uid])).get(study_uid)
+            if study is not None:
+                report.verified_on, report.unverified = study.on, study.unverified
         return report
 
     async def verify_instance(self, sop_instance_uid: str) -> VerifyReport:
@@ -180,116 +158,61 @@ class Verifier:
         report = VerifyReport()
         instance = await self._catalogue.instance(sop_instance_uid)
         if instance is not None:
-            await self._check(_target(instance), report, repair=True)
+            await self._check(Target.of(instance), report, repair=True)
             report.instances = 1
+            await self._remember(all_of_it=True)
         return report
 
-    async def _check(self, target: _Target, report: VerifyReport, *, repair: bool) -> None:
-        held = [copy.volume for copy in target.copies if copy.state is CopyState.HELD]
-        findings = dict(
-            zip(
-                held,
-                await asyncio.gather(*(self._read(target, name) for name in held)),
-                strict=True,
-            )
-        )
-        good = tuple(name for name in held if findings[name] is Finding.GOOD)
-        for name in held:
-            finding = findings[name]
-            self._counters.add("verified_copies", volume=name, finding=finding)
-            if finding is Finding.GOOD:
+    async def _check(self, target: Target, report: VerifyReport, *, repair: bool) -> None:
+        looks = await asyncio.gather(*(self._mender.look(target, name) for name in target.held))
+        now = self._clock.now()
+        for name, look in zip(target.held, looks, strict=True):
+            self._counters.add("verified_copies", volume=name, finding=look.finding)
+            if look.finding is Finding.GOOD:
                 report.copies_good += 1
-                await self._catalogue.verified(target.sop_instance_uid, name, self._clock.now())
-            elif finding is Finding.SKIPPED:
+                self._marks.append(Mark(name=target.name, volume=name, at=now))
+            elif look.finding is Finding.SKIPPED:
                 report.copies_skipped += 1
             else:
-                async with self._turn(target.sop_instance_uid):
-                    repaired = await self._mend(target, name, finding, good, repair=repair)
-                report.copies_bad += 1
-                report.repaired += repaired
-                if len(report.bad) < MAX_BAD:
-                    report.bad.append(
-                        BadCopy(name, target.key, target.sop_instance_uid, finding, repaired)
-                    )
+                await self._bad(target, name, look.finding, report, repair=repair)
+        await self._remember()
 
-    async def _read(self, target: _Target, name: str) -> Finding:
-        """Read one copy from its disk."""
-        volume = _readable(self._volumes, name)
-        if volume is None:
-            return Finding.SKIPPED
-        try:
-            digest, _ = await volume.digest(target.key)
-        except VolumeError as error:
-            if error.kind is ErrorKind.MISSING:
-                return Finding.MISSING
-            if error.kind is ErrorKind.IO and volume.readable:
-                return Finding.UNREADABLE
-            return Finding.SKIPPED
-        return Finding.GOOD if digest == target.digest else Finding.CHANGED
-
-    async def _mend(
-        self, target: _Target, name: str, finding: Finding, good: tuple[str, ...], *, repair: bool
-    ) -> bool:
-        """Record a bad copy and write it anew from a good one; returns whether it is good now.
-
-        Whatever cannot be done now is owed to the volume and paid by replication. Without any
-        good copy nothing is touched: a damaged copy is better than none.
-        """
-        log.warning(
-            "volume %s: copy of object %s is %s", name, target.sop_instance_uid, finding.value
-        )
-        if not repair:
-            return False
-        if not good and not await self._placement.stages(target.staged_as, target.digest):
-            log.error("object %s: no good copy is left", target.sop_instance_uid)
-            if finding is Finding.MISSING:
-                await self._catalogue.copy_missing(target.sop_instance_uid, name)
-            return False
-        # Owed before the bad copy goes, so that a crash in between is made good too.
-        await self._catalogue.copy_missing(target.sop_instance_uid, name)
-        volume = _readable(self._volumes, name)
-        if volume is None or volume.state is not VolumeState.ONLINE:
-            return False
-        try:
-            if finding is not Finding.MISSING:
-                await self._give_way(volume, target, finding)
-            await self._placement.replicate(
-                target.staged_as, target.key, target.digest, sources=good, target=name
-            )
-        except (VolumeError, StagingFull, StagingFailed, KeyConflict) as error:
-            log.warning("volume %s: %s is not repaired now: %s", name, target.key, error.reason)
-            return False
-        await self._catalogue.paid(target.sop_instance_uid, name)
-        return True
-
-    @staticmethod
-    async def _give_way(volume: Volume, target: _Target, finding: Finding) -> None:
-        """Take a bad copy out of its place; what can still be read stays under another name."""
-        if finding is Finding.CHANGED:
-            digest, _ = await volume.digest(target.key)
-            await displace(volume, target.key, digest)
+    async def _bad(
+        self, target: Target, name: str, finding: Finding, report: VerifyReport, *, repair: bool
+    ) -> None:
+        """Tell of a copy that looked bad; with `repair` it is looked at again and mended."""
+        repaired = False
+        if repair:
+            outcome = await self._mender.mend(target.name, name)
+            if outcome.finding is Finding.GOOD:
+                report.copies_good += 1
+                return
+            if outcome.finding is Finding.SKIPPED:
+                report.copies_skipped += 1
+                return
+            finding, repaired = outcome.finding, outcome.repaired
         else:
-            await volume.remove(target.key)
+            log.warning("volume %s: copy of object %s is %s", name, target.name, finding.value)
+        report.copies_bad += 1
+        report.repaired += repaired
+        if len(report.bad) < MAX_BAD:
+            report.bad.append(BadCopy(name, target.key, target.name, finding, repaired))
+
+    async def _remember(self, *, all_of_it: bool = False) -> None:
+        """Write down what was verified, many copies at a time."""
+        now = self._clock.monotonic()
+        late = now - self._marked_s >= MARK_EVERY_S
+        if self._marks and (all_of_it or late or len(self._marks) >= MARKS_AT_ONCE):
+            marks, self._marks = self._marks, []
+            self._marked_s = now
+            await self._catalogue.copies_verified(marks)
 
 
-def _readable(volumes: Volumes, name: str) -> Volume | None:
-    """Return the volume when it is in service and readable."""
-    try:
-        volume = volumes.by_name(name)
-    except KeyError:
-        return None
-    return volume if volume.readable else None
-
-
-def _target(one: StoredInstance | StoredKey) -> _Target:
-    return _Target(one.sop_instance_uid, one.key, one.digest, one.size, one.staged_as, one.copies)
-
-
-async def _stored(catalogue: Catalogue) -> AsyncIterator[_Target]:
+async def _stored(catalogue: Catalogue) -> AsyncIterator[Target]:
     async for one in catalogue.all_keys():
-        yield _target(one)
+        yield Target.of(one)
 
 
-async def _listed(instances: list[StoredInstance]) -> AsyncIterator[_Target]:
+async def _listed(instances: list[StoredInstance]) -> AsyncIterator[Target]:
     for one in instances:
-        yield _target(one)
+        yield Target.of(one)

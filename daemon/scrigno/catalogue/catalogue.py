@@ -12,7 +12,7 @@ from scrigno.core.counters import Counters
 from scrigno.db.engine import Database
 from scrigno.db.sqlite import Connection
 
-from . import copies, details, fixity, inbox, maintenance, studies
+from . import copies, details, fixity, inbox, maintenance, standing, studies
 from .find import Portion, Search
 from .gains import HELD, MISSING
 from .intake import Intake
@@ -191,6 +191,10 @@ class Catalogue:
         """Return what each volume holds and is owed."""
         return await self._db.read(copies.tallies)
 
+    async def only_on(self, volume: str) -> int:
+        """Return how many objects stand on this volume and on no other."""
+        return await self._db.read(lambda connection: standing.only_on(connection, volume))
+
     async def paid(self, sop_instance_uid: str, volume: str) -> bool:
         """Record that `volume` now holds the object durably; False when it is unknown."""
         return await self._set_state(sop_instance_uid, volume, HELD)
@@ -265,6 +269,10 @@ class Catalogue:
         return await self._db.read(
             lambda connection: fixity.held_after(connection, volume, after, limit)
         )
+
+    async def stored_key(self, name: str) -> StoredKey | None:
+        """Return one object of the archive (by UID) or the inbox (by key), or None."""
+        return await self._db.read(lambda connection: fixity.stored_key(connection, name))
 
     async def known_keys(self, keys: Collection[str]) -> set[str]:
         """Return those of these keys that the UIDs of archived objects give."""

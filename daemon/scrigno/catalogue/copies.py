@@ -114,7 +114,7 @@ def owe_if_unknown(
 
 def change_state(connection: Connection, gains: Gains, name: str, volume: str, state: int) -> bool:
     """Bring the copy of a named object to `state`; False when the object is unknown."""
-    found = _named(connection, name)
+    found = named(connection, name)
     if found is None:
         return False
     shelf, number, size = found
@@ -126,7 +126,7 @@ def owe(connection: Connection, gains: Gains, names: Iterable[str], volume: str)
     """Note that `volume` needs these objects unless it holds them; return how many."""
     owed = 0
     for name in names:
-        found = _named(connection, name)
+        found = named(connection, name)
         if found is not None:
             shelf, number, size = found
             owed += owe_if_unknown(connection, gains, number, volume, size, shelf)
@@ -195,7 +195,7 @@ def _size_of(connection: Connection, shelf: Shelf, numbers: Sequence[int]) -> in
 
 def verified(connection: Connection, name: str, volume: str, at: datetime) -> bool:
     """Note when a held copy was read back and was right; False when it is not known as held."""
-    found = _named(connection, name)
+    found = named(connection, name)
     if found is None:
         return False
     shelf, number, _ = found
@@ -210,7 +210,7 @@ def verified(connection: Connection, name: str, volume: str, at: datetime) -> bo
 def unstaged(connection: Connection, names: Iterable[str]) -> None:
     """Note that staging let these objects go."""
     for name in names:
-        found = _named(connection, name)
+        found = named(connection, name)
         if found is not None:
             shelf, number, _ = found
             connection.execute(
@@ -219,7 +219,8 @@ def unstaged(connection: Connection, names: Iterable[str]) -> None:
             )
 
 
-def _named(connection: Connection, name: str) -> tuple[Shelf, int, int] | None:
+def named(connection: Connection, name: str) -> tuple[Shelf, int, int] | None:
+    """Return shelf, number and size of an object, or None."""
     for shelf in SHELVES:
         row = connection.execute(
             f"SELECT id, size FROM {shelf.objects} WHERE {shelf.named_by} = ?",  # noqa: S608 - our names

@@ -48,7 +48,6 @@ class ScrubRow:
     known_since: datetime
     started_at: datetime | None = None  # None: no pass is under way
     after: int = 0  # number of the last object that was read
-    walked: str = ""  # the last key that was looked at for files of no row
     checked: int = 0
     checked_bytes: int = 0
     bad: int = 0
@@ -156,18 +155,17 @@ def scrub_rows(connection: Connection) -> dict[str, ScrubRow]:
             known_since=values.moment(row[1]),
             started_at=_moment(row[2]),
             after=row[3],
-            walked=row[4],
-            checked=row[5],
-            checked_bytes=row[6],
-            bad=row[7],
-            repaired=row[8],
-            unrepairable=row[9],
-            alien=row[10],
-            last_started=_moment(row[11]),
-            last_finished=_moment(row[12]),
+            checked=row[4],
+            checked_bytes=row[5],
+            bad=row[6],
+            repaired=row[7],
+            unrepairable=row[8],
+            alien=row[9],
+            last_started=_moment(row[10]),
+            last_finished=_moment(row[11]),
         )
         for row in connection.execute(
-            "SELECT volume, known_since, started_at, after, walked, checked, checked_bytes, bad, "
+            "SELECT volume, known_since, started_at, after, checked, checked_bytes, bad, "
             "repaired, unrepairable, alien, last_started, last_finished FROM scrub ORDER BY volume"
         )
     }
@@ -176,15 +174,14 @@ def scrub_rows(connection: Connection) -> dict[str, ScrubRow]:
 def save_scrub(connection: Connection, row: ScrubRow, marks: Sequence[Mark]) -> None:
     """Keep how far a scrub has come together with what it found right on the way."""
     connection.execute(
-        "INSERT OR REPLACE INTO scrub (volume, known_since, started_at, after, walked, checked, "
+        "INSERT OR REPLACE INTO scrub (volume, known_since, started_at, after, checked, "
         "checked_bytes, bad, repaired, unrepairable, alien, last_started, last_finished) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             row.volume,
             values.stamp(row.known_since),
             _stamp(row.started_at),
             row.after,
-            row.walked,
             row.checked,
             row.checked_bytes,
             row.bad,
@@ -218,6 +215,18 @@ def held_after(connection: Connection, volume: str, after: int, limit: int) -> l
         ]
         found += copies.stored(connection, shelf, numbers, first=first)
     return found
+
+
+def stored_key(connection: Connection, name: str) -> StoredKey | None:
+    """Return one object as it is now, or None."""
+    found = copies.named(connection, name)
+    if found is None:
+        return None
+    shelf, number, _ = found
+    stored = copies.stored(
+        connection, shelf, [number], first=INBOX_AFTER if shelf is copies.INBOX else 0
+    )
+    return stored[0] if stored else None
 
 
 def known_keys(connection: Connection, keys: Collection[str]) -> set[str]:

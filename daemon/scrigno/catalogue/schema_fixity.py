@@ -9,12 +9,12 @@ def fixity(database: Database) -> None:
 
     Objects are named as `Debt` names them: by SOP Instance UID, those of the inbox by key.
     """
-    # One row a volume. `started_at` is NULL while no pass is under way; `after` and `walked` are
-    # where it goes on; the numbers are those of the pass that runs or ended last.
+    # One row a volume. `started_at` is NULL while no pass is under way; `after` is where it goes
+    # on; the numbers are those of the pass that runs or ended last.
     database.execute(
         "CREATE TABLE scrub ("
         "volume TEXT PRIMARY KEY, known_since INTEGER NOT NULL, started_at INTEGER, "
-        "after INTEGER NOT NULL DEFAULT 0, walked TEXT NOT NULL DEFAULT '', "
+        "after INTEGER NOT NULL DEFAULT 0, "
         "checked INTEGER NOT NULL DEFAULT 0, checked_bytes INTEGER NOT NULL DEFAULT 0, "
         "bad INTEGER NOT NULL DEFAULT 0, repaired INTEGER NOT NULL DEFAULT 0, "
         "unrepairable INTEGER NOT NULL DEFAULT 0, alien INTEGER NOT NULL DEFAULT 0, "

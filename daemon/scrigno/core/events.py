@@ -72,6 +72,29 @@ class AlertChanged(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CopyDamaged(Event):
+    """A copy was read back and is not what was received.
+
+    `name` is the SOP Instance UID, or the key of an object of the inbox; `problem` is a word of
+    `archive.mend.Finding`; `repaired` tells whether a good copy stands in its place now.
+    """
+
+    volume: str
+    name: str
+    problem: str
+    repaired: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoGoodCopy(Event):
+    """No good copy of an object could be read; `kind` is a word of `catalogue.fixity.LostKind`."""
+
+    name: str
+    kind: str
+    away: tuple[str, ...]  # volumes that may have a good one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SettingsChanged(Event):
     """A new revision of the settings is in force."""
 
