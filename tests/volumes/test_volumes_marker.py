@@ -13,6 +13,7 @@ from scrigno.volumes.registry import Registry
 
 OURS = Marker.new(owner="box", name="data", role="data", now=datetime(2024, 1, 1, tzinfo=UTC))
 KNOWN = Remembered(uuid=OURS.uuid, generation=0)
+NOW = datetime(2024, 5, 1, tzinfo=UTC)
 
 
 @pytest.mark.spec("ST-1")
@@ -22,10 +23,10 @@ KNOWN = Remembered(uuid=OURS.uuid, generation=0)
         (OURS, KNOWN, False, Verdict.OURS),
         (OURS.next_generation(), KNOWN, False, Verdict.OURS),
         (OURS, None, False, Verdict.OURS),  # forgotten in a crash
-        (OURS, replace(KNOWN, generation=1), False, Verdict.FOREIGN),  # an old clone
+        (OURS, replace(KNOWN, generation=1), False, Verdict.STALE),  # an old clone
         (OURS, replace(KNOWN, uuid="other"), False, Verdict.FOREIGN),  # the wrong disk
-        (replace(OURS, owner="other box"), None, False, Verdict.FOREIGN),
-        (replace(OURS, owner="other box"), KNOWN, False, Verdict.FOREIGN),
+        (replace(OURS, owner="other box"), None, False, Verdict.OTHER_BOX),
+        (replace(OURS, owner="other box"), KNOWN, False, Verdict.OTHER_BOX),
         (replace(OURS, name="backup1"), None, False, Verdict.FOREIGN),
         (None, KNOWN, True, Verdict.ABSENT),  # the bare mount point
         (None, KNOWN, False, Verdict.ABSENT),
@@ -47,6 +48,42 @@ def test_a_disk_in_use_or_a_damaged_marker_is_foreign() -> None:
     assert damaged.verdict is Verdict.FOREIGN
 
 
+@pytest.mark.spec("ST-1", "ST-3")
+def test_a_disk_that_was_replaced_or_retired_is_named_when_it_comes_back(tmp_path: Path) -> None:
+    registry = Registry(tmp_path)
+    registry.remember("data", KNOWN, NOW)
+    registry.remember("data", replace(KNOWN, uuid="new"), NOW)
+    registry.remember("backup1", replace(KNOWN, uuid="old"), NOW)
+    registry.retire("backup1", NOW)
+    again = Registry(tmp_path)
+    for uuid, words in ((OURS.uuid, "data that was replaced"), ("old", "backup1 that was retired")):
+        judged = judge(
+            name="data",
+            owner=OURS.owner,
+            remembered=again.remembered("data"),
+            found=replace(OURS, uuid=uuid),
+            empty=False,
+            parted=again.parted,
+        )
+        assert judged.verdict is Verdict.PARTED
+        assert words in judged.reason
+    assert again.standing("backup1").retired
+    again.remember("data", KNOWN, NOW)  # the operator took the old disk in again
+    assert set(again.parted) == {"new", "old"}
+
+
+def test_orders_are_remembered_until_they_are_lifted(tmp_path: Path) -> None:
+    registry = Registry(tmp_path)
+    registry.pause("data", "moving house", NOW)
+    registry.pause("gone", "moving house", NOW)
+    assert Registry(tmp_path).standing("data").reason == "moving house"
+    registry.release("data")
+    registry.release("data")
+    assert Registry(tmp_path).standing("data") is None
+    registry.release_all_but(["data"])
+    assert Registry(tmp_path).standing("gone") is None
+
+
 @pytest.mark.parametrize(
     "change", [{"uuid": ""}, {"generation": -1}, {"generation": True}, {"owner": 3}]
 )
@@ -59,7 +96,7 @@ def test_the_memory_of_volumes_survives_and_a_damaged_one_is_refused_in_words(
     tmp_path: Path,
 ) -> None:
     registry = Registry(tmp_path)
-    registry.remember("data", KNOWN)
+    registry.remember("data", KNOWN, NOW)
     again = Registry(tmp_path)
     assert again.owner == registry.owner
     assert again.remembered("data") == KNOWN

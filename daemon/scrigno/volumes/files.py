@@ -12,10 +12,14 @@ from typing import Final
 
 from .keys import BadKeyError, split_key
 from .marker import HARMLESS_ENTRIES
+from .protocol import Space
 from .states import ErrorKind
 
 RESERVE_BYTES: Final = 64 << 20  # room for markers, probes and index backups when "full"
 RESERVE_PARTS: Final = 100  # …or 1 % of a small filesystem
+FULL_FROM: Final = 2  # with less than so many reserves free a volume is FULL…
+FULL_UNTIL: Final = 3  # …until it has so many
+NO_INODE: Final = "no inode is free"
 PIECE_BYTES: Final = 8 << 20
 SYNC_EVERY_BYTES: Final = 32 << 20  # so that one fsync stays far under the operation timeout
 
@@ -24,6 +28,8 @@ _KINDS = {
     errno.ENOSPC: ErrorKind.FULL,
     errno.EDQUOT: ErrorKind.FULL,
     errno.EROFS: ErrorKind.READONLY,
+    errno.EPERM: ErrorKind.DENIED,
+    errno.EACCES: ErrorKind.DENIED,
     errno.ENOENT: ErrorKind.MISSING,
 }
 
@@ -50,6 +56,20 @@ def refusal(error: OSError) -> Refused:
 def reserve_bytes(total_bytes: int) -> int:
     """Return how much of a filesystem of this size is kept free."""
     return min(RESERVE_BYTES, total_bytes // RESERVE_PARTS)
+
+
+def fullness(space: Space, *, full: bool) -> str:
+    """Return in words why a volume is FULL, or "" when it is not; `full`: it is so far.
+
+    It is FULL some room above the reserve, so that others take over before a write is refused,
+    and stays so until there is clearly more: one removed image must not turn it back and forth.
+    """
+    if space.total_inodes and not space.free_inodes:
+        return NO_INODE
+    reserve = reserve_bytes(space.total_bytes)
+    if space.free_bytes < (FULL_UNTIL if full else FULL_FROM) * reserve:
+        return f"{space.free_bytes >> 20} MiB free, {reserve >> 20} MiB are kept in reserve"
+    return ""
 
 
 def names_in(folder: int) -> list[str]:

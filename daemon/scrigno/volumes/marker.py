@@ -7,6 +7,7 @@ and writing the memory (`volumes.json` in the state directory) is `registry`'s.
 
 import json
 import uuid
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -76,6 +77,22 @@ class Remembered:
 
     uuid: str
     generation: int
+    own_mount: bool = False  # its path was a mount point: the bare folder under it is not the disk
+    fs_errors: int | None = None  # what ext4 had counted against itself and was accepted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parted:
+    """A disk that was a volume once and is not any more; known by its uuid."""
+
+    name: str  # of the volume it was
+    retired: bool  # else replaced by another disk
+    on: str  # ISO 8601, UTC
+
+    def sentence(self) -> str:
+        """Return in words what it is."""
+        done = "retired" if self.retired else "replaced"
+        return f"this is the disk of volume {self.name} that was {done} on {self.on[:10]}"
 
 
 class Verdict(StrEnum):
@@ -84,7 +101,10 @@ class Verdict(StrEnum):
     OURS = "ours"
     EMPTY = "empty"  # never used: may be adopted without asking
     ABSENT = "absent"
-    FOREIGN = "foreign"
+    FOREIGN = "foreign"  # no volume, or the wrong one
+    STALE = "stale"  # an old copy
+    OTHER_BOX = "other box"
+    PARTED = "parted"  # replaced or retired
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,42 +124,54 @@ def judge(
     empty: bool,
     taken: frozenset[str] = frozenset(),
     trouble: str = "",
+    parted: Mapping[str, Parted] | None = None,
 ) -> Judgement:
     """Decide whether what was found at the path is the volume `name` of this box.
 
     `found` is the marker there or None, `empty` whether nothing else is there, `taken` the uuids
-    that other volumes have in use, `trouble` what is wrong with an unreadable marker. A marker
-    of ours that the box has forgotten (a crash between adoption and memory) is ours still.
+    that other volumes have in use, `trouble` what is wrong with an unreadable marker, `parted`
+    the disks that were replaced or retired. A marker of ours that the box has forgotten (a crash
+    between adoption and memory) is ours still.
     """
     if trouble:
         return Judgement(Verdict.FOREIGN, f"its marker cannot be understood: {trouble}")
     if found is None:
-        if remembered is not None:
-            return Judgement(
-                Verdict.ABSENT, "its marker is not there: the disk is missing or not mounted"
-            )
-        if empty:
-            return Judgement(Verdict.EMPTY)
-        return Judgement(
-            Verdict.FOREIGN, "the folder is not empty and is no volume of Scrigno; adopt it first"
-        )
+        return _without_marker(remembered, empty=empty)
     if found.uuid in taken:
         return Judgement(Verdict.FOREIGN, "this disk is already in use as another volume")
+    gone = (parted or {}).get(found.uuid)
+    if gone is not None:
+        return Judgement(Verdict.PARTED, f"{gone.sentence()}; adopt it to use it again")
     if remembered is None:
-        if found.owner == owner and found.name == name:
+        if found.owner != owner:
+            return Judgement(
+                Verdict.OTHER_BOX, f"it is volume {found.name!r} of another box; adopt it first"
+            )
+        if found.name == name:
             return Judgement(Verdict.OURS)
         return Judgement(
-            Verdict.FOREIGN,
-            f"it is volume {found.name!r} of another box or another path; adopt it first",
+            Verdict.FOREIGN, f"it is volume {found.name!r} of another path; adopt it first"
         )
     if found.uuid != remembered.uuid:
         return Judgement(Verdict.FOREIGN, "another volume stands at this path (wrong disk)")
     if found.generation < remembered.generation:
         return Judgement(
-            Verdict.FOREIGN,
+            Verdict.STALE,
             f"an old copy of this volume (generation {found.generation}, "
             f"last used {remembered.generation}) stands at this path",
         )
     if found.owner != owner:
-        return Judgement(Verdict.FOREIGN, "another box has taken this volume over")
+        return Judgement(Verdict.OTHER_BOX, "another box has taken this volume over")
     return Judgement(Verdict.OURS)
+
+
+def _without_marker(remembered: Remembered | None, *, empty: bool) -> Judgement:
+    if remembered is not None:
+        return Judgement(
+            Verdict.ABSENT, "its marker is not there: the disk is missing or not mounted"
+        )
+    if empty:
+        return Judgement(Verdict.EMPTY)
+    return Judgement(
+        Verdict.FOREIGN, "the folder is not empty and is no volume of Scrigno; adopt it first"
+    )

@@ -41,19 +41,20 @@ LANE_THREADS: Final = {Lane.WRITE: 8, Lane.READ: 6, Lane.BULK: 2, Lane.CARE: 1}
 class Op(IntEnum):
     """What is asked of a worker; the body is JSON unless said otherwise."""
 
-    OPEN = 1  # {} -> facts about what stands at the path
+    OPEN = 1  # {} -> facts about what stands at the path, see `Tree.open`
     MARK = 2  # marker document -> {}; writes the identity marker
     ARM = 3  # {uuid} -> {}; from now on writes are allowed while this uuid stands there
     CHECK = 4  # {} -> {}; is it still that volume?
-    PROBE = 5  # {} -> space
+    PROBE = 5  # {} -> space, and folders that vanished since the last one
     PUT = 6  # PUT + key, with a descriptor -> PUT_DONE
     PUT_BYTES = 7  # {key, reserve}, with a descriptor -> {}
     LINK = 8  # {source, target} -> PUT_DONE
     REMOVE = 9  # {key} -> {removed}
     STAT = 10  # {key} -> {size | null}
     READ = 11  # {key, offset, length} -> {size}, with a memfd
-    DIGEST = 12  # {key, head} -> {digest, size}, with a memfd of the head when head > 0
+    DIGEST = 12  # {key, head, beside?} -> {digest, size, beside?}, with a memfd when head > 0
     WALK = 13  # {cursor, prefix, after} -> {entries, more}
+    NOTE = 14  # {key, digest} -> {}; keeps the digest beside the file
     RENAME = 20  # {source, target} -> {moved}
 
 
@@ -92,6 +93,8 @@ class Space:
 
     total_bytes: int
     free_bytes: int
+    total_inodes: int = 0  # 0: the file system makes them as it needs them
+    free_inodes: int = 0
 
 
 def pack(body: dict[str, Any]) -> bytes:

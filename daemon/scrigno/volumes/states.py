@@ -2,6 +2,7 @@
 """The words of this room: states of a volume, what can go wrong with it, what a put answers."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import ClassVar
@@ -64,6 +65,12 @@ class VolumeStatus:
     generation: int
     total_bytes: int | None
     free_bytes: int | None
+    devices: frozenset[str] = frozenset()  # physical disks it lies on, or `dev:ST_DEV`
+    paused: bool = False
+    operator_reason: str = ""  # why an operator paused it
+    total_inodes: int | None = None  # 0: the file system makes them as it needs them
+    free_inodes: int | None = None
+    since: datetime | None = None  # when it came into this state
 
 
 class ErrorKind(StrEnum):
@@ -78,6 +85,8 @@ class ErrorKind(StrEnum):
     BUSY = "busy"
     OFFLINE = "offline"  # the volume is known to be down; nothing was tried
     MISSING = "missing"  # no such key: the volume itself is well
+    NO_ROOM = "no-room"  # not for this object; a smaller one may fit
+    DENIED = "denied"  # the service has not the right: owner, mode, immutable
 
 
 class VolumeError(ScrignoError):

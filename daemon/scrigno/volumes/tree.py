@@ -9,18 +9,21 @@ Nothing is mapped into memory: a dying XFS answers a mapped read with SIGBUS.
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import secrets
 import stat
 import threading
-from collections import OrderedDict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+from .beside import Lists, attribute, set_attribute
 from .files import (
+    FULL_FROM,
+    NO_INODE,
     Alive,
     Refused,
     copy,
@@ -33,6 +36,7 @@ from .files import (
     walk_folder,
     write_all,
 )
+from .folders import Directory, Folders, mount_id
 from .keys import split_key
 from .marker import HARMLESS_ENTRIES, MARKER_NAME, BadMarkerError, Marker
 from .protocol import Put, Space
@@ -41,29 +45,12 @@ from .states import ErrorKind
 TEMPORARY_FOLDER: Final = ".scrigno-tmp"  # for the rare named temporary; swept when armed
 PROBE_NAME: Final = ".scrigno-probe"
 PROBE_BYTES: Final = 4096
-CACHED_DIRECTORIES: Final = 256  # descriptors; a series being received is one
 PREALLOCATE_FROM_BYTES: Final = 1 << 20  # below, delayed allocation reserves the room as well
 FILE_MODE: Final = 0o640
-FOLDER_MODE: Final = 0o750
 
 _NO_UNNAMED_FILES = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL})
-
-
-class Directory:
-    """An open directory that closes itself when nobody uses it any more.
-
-    Whoever uses `fd` holds the object in a variable meanwhile: the number of a closed descriptor
-    is given to the next file that is opened.
-    """
-
-    __slots__ = ("fd",)
-
-    def __init__(self, fd: int) -> None:
-        """Take the descriptor over."""
-        self.fd = fd
-
-    def __del__(self) -> None:
-        os.close(self.fd)
+_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK})
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +71,19 @@ class Tree:
         self._root: Directory | None = None
         self._identity = (0, 0)
         self._uuid: str | None = None
-        self._lock = threading.Lock()  # protects _directories and publishing by rename
-        self._directories: OrderedDict[tuple[str, ...], Directory] = OrderedDict()
+        self._lock = threading.Lock()  # protects publishing by rename
+        self._folders = Folders()
+        self._lists = Lists()
+        self._vanished = 0  # folders that somebody else removed, since the last probe
 
     # -- identity ----------------------------------------------------------------------------
 
     def open(self) -> dict[str, Any]:
         """Open the root anew and say what stands there: marker, emptiness, device, space.
 
-        Holds nothing open when there is no folder. Raises Refused(ABSENT | IO).
+        `place` is the path without links and `mount` the id of its mount in mountinfo, so that
+        others can ask the kernel about it without touching it. Holds nothing open when there is
+        no folder. Raises Refused(ABSENT | IO).
         """
         self.close()
         try:
@@ -110,16 +101,16 @@ class Tree:
             "trouble": trouble,
             "empty": not others,
             "device": about.st_dev,
-            "total_bytes": space.total_bytes,
-            "free_bytes": space.free_bytes,
+            "place": os.path.realpath(self._path),
+            "mount": mount_id(root.fd),
+            "space": asdict(space),
         }
 
     def close(self) -> None:
         """Let go of every descriptor, so that the filesystem can be unmounted."""
         self._uuid = None
         self._root = None
-        with self._lock:
-            self._directories.clear()
+        self._folders.clear()
 
     def mark(self, marker: Marker) -> None:
         """Write the marker over an older one; durable on return."""
@@ -172,7 +163,10 @@ class Tree:
         root = self._opened()
         about = os.fstatvfs(root.fd)
         return Space(
-            total_bytes=about.f_blocks * about.f_frsize, free_bytes=about.f_bavail * about.f_frsize
+            total_bytes=about.f_blocks * about.f_frsize,
+            free_bytes=about.f_bavail * about.f_frsize,
+            total_inodes=about.f_files,
+            free_inodes=about.f_favail,
         )
 
     def _room_for(self, size: int) -> int:
@@ -182,16 +176,27 @@ class Tree:
         reserve = reserve_bytes(about.f_blocks * about.f_frsize)
         if free - size < reserve:
             raise Refused(
-                ErrorKind.FULL, f"{free >> 20} MiB free, {reserve >> 20} MiB are kept in reserve"
+                ErrorKind.FULL if free < FULL_FROM * reserve else ErrorKind.NO_ROOM,
+                f"{free >> 20} MiB free, {reserve >> 20} MiB are kept in reserve",
             )
         if about.f_files and not about.f_favail:
-            raise Refused(ErrorKind.FULL, "no inode is free")
+            raise Refused(ErrorKind.FULL, NO_INODE)
         return free - size
+
+    def vanished(self) -> int:
+        """Return how many folders somebody else has removed since this was last asked."""
+        vanished, self._vanished = self._vanished, 0
+        return vanished
 
     def probe(self) -> Space:
         """Write, fsync, rename, fsync the root, drop the cache, read back and compare."""
         root = self._writable()
         self.check()
+        space = self.space()
+        if space.total_inodes and not space.free_inodes:
+            raise Refused(ErrorKind.FULL, NO_INODE)
+        with contextlib.suppress(FileNotFoundError):  # of a probe that failed: a new file, always
+            os.unlink(PROBE_NAME + ".new", dir_fd=root.fd)
         content = secrets.token_bytes(PROBE_BYTES)
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         fd = os.open(PROBE_NAME + ".new", flags, FILE_MODE, dir_fd=root.fd)
@@ -217,20 +222,29 @@ class Tree:
         prove nothing about the disk; `digest()` re-reads from the disk and does.
         """
         self._writable()
-        parts = split_key(key)
+        *parts, name = split_key(key)
+
+        def put(folder: Directory) -> PutDone:
+            return self._put_once(folder, name, source, size, digest, alive)
+
+        return self._in_folder(tuple(parts), put)
+
+    def _in_folder(self, parts: tuple[str, ...], work: Callable[[Directory], T]) -> T:
+        """Do `work` in a folder, made if need be; once more when it was removed meanwhile."""
         for _ in range(2):
+            folder = self._folder(parts)
             try:
-                return self._put_once(parts, source, size, digest, alive)
-            except FileNotFoundError:
-                # the cached directory was removed behind our back: look it up again, once
-                self._forget(parts[:-1])
+                return work(folder)
+            except OSError as error:
+                if not folder.was_removed(error):
+                    raise
+            self._vanished += 1
+            self._folders.forget(parts)
         raise Refused(ErrorKind.IO, "the folder vanishes again and again")
 
     def _put_once(
-        self, parts: tuple[str, ...], source: int, size: int, digest: bytes, alive: Alive
+        self, folder: Directory, name: str, source: int, size: int, digest: bytes, alive: Alive
     ) -> PutDone:
-        folder = self._folder(parts[:-1])
-        name = parts[-1]
         if exists(folder.fd, name):
             return self._compare(folder, name, size, digest, alive)
         free = self._room_for(size)
@@ -239,6 +253,7 @@ class Tree:
             if size >= PREALLOCATE_FROM_BYTES:
                 preallocate(fd, size)
             copy(source, fd, size, alive)
+            noted = set_attribute(fd, digest)
             if os.fstat(fd).st_size != size:
                 raise Refused(ErrorKind.IO, "the copy has not the size of the object")
             os.fsync(fd)
@@ -250,19 +265,28 @@ class Tree:
             os.close(fd)
             if temporary is not None:
                 self._unlink_temporary(temporary)
-        self._settle(folder, name)
+        self._settle(folder, name, None if noted else digest)
         return PutDone(Put.STORED, free)
 
     def link(self, source_key: str, target_key: str, alive: Alive) -> PutDone:
         """Give the object at `source_key` a second name; durable on return."""
         self._writable()
-        source_parts, parts = split_key(source_key), split_key(target_key)
-        source_folder = self._existing(source_parts[:-1])
-        folder = self._folder(parts[:-1])
-        name = parts[-1]
+        *parts, name = split_key(target_key)
+
+        def link(folder: Directory) -> PutDone:
+            return self._link_once(source_key, target_key, folder, name, alive)
+
+        return self._in_folder(tuple(parts), link)
+
+    def _link_once(
+        self, source_key: str, target_key: str, folder: Directory, name: str, alive: Alive
+    ) -> PutDone:
+        *source_parts, source_name = split_key(source_key)
+        source_folder = self._existing(tuple(source_parts))
+        listed = self._lists.find(source_folder.fd, source_name)
         try:
             os.link(
-                source_parts[-1],
+                source_name,
                 name,
                 src_dir_fd=source_folder.fd,
                 dst_dir_fd=folder.fd,
@@ -272,10 +296,10 @@ class Tree:
             digest, size, _ = self.digest(source_key, 0, alive)
             return self._compare(folder, name, size, digest, alive)
         except OSError as error:
-            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK):
+            if error.errno not in _NO_LINKS or folder.was_removed(error):
                 raise
             return self._link_by_copy(source_key, target_key, alive)
-        self._settle(folder, name)
+        self._settle(folder, name, listed)
         return PutDone(Put.STORED, self.space().free_bytes)
 
     def _link_by_copy(self, source_key: str, target_key: str, alive: Alive) -> PutDone:
@@ -301,8 +325,8 @@ class Tree:
                 return self._rename_once(source, target)
             except FileNotFoundError:
                 # the object is not there, or a cached directory was removed behind our back
-                self._forget(source[:-1])
-                self._forget(target[:-1])
+                self._folders.forget(source[:-1])
+                self._folders.forget(target[:-1])
         raise Refused(ErrorKind.MISSING, f"no object {source_key}")
 
     def _rename_once(self, source: tuple[str, ...], target: tuple[str, ...]) -> bool:
@@ -313,6 +337,10 @@ class Tree:
             if exists(folder.fd, target[-1]):
                 return False
             os.rename(source[-1], target[-1], src_dir_fd=source_folder.fd, dst_dir_fd=folder.fd)
+        listed = self._lists.find(source_folder.fd, source[-1])
+        if listed is not None:
+            self._lists.add(folder.fd, target[-1], listed)
+            self._lists.replace(source_folder.fd, source[-1], None)
         os.fsync(folder.fd)
         os.fsync(source_folder.fd)
         self._still_there()
@@ -325,20 +353,28 @@ class Tree:
         `from_reserve`: also when only the reserve of a full volume is left.
         """
         self._writable()
-        parts = split_key(key)
+        *parts, name = split_key(key)
         if not from_reserve:
             self._room_for(len(content))
-        self._replace(self._folder(parts[:-1]), parts[-1], content)
+
+        def replace(folder: Directory) -> None:
+            self._replace(folder, name, content, digest=hashlib.sha256(content).digest())
+
+        self._in_folder(tuple(parts), replace)
 
     def remove(self, key: str) -> bool:
         """Unlink; durable on return. Folders that are empty then go too, the top one stays."""
         self._writable()
         parts = split_key(key)
         try:
-            folder = self._existing(parts[:-1])
-            os.unlink(parts[-1], dir_fd=folder.fd)
+            folder = self._unlink(parts)
         except FileNotFoundError:
-            return False
+            self._folders.forget(parts[:-1])  # perhaps the cached folder was replaced
+            try:
+                folder = self._unlink(parts)
+            except FileNotFoundError:
+                return False
+        self._lists.replace(folder.fd, parts[-1], None)
         os.fsync(folder.fd)
         self._drop_empty_folders(parts)
         return True
@@ -348,10 +384,15 @@ class Tree:
         for depth in range(len(parts) - 1, 1, -1):
             try:
                 parent = self._existing(parts[: depth - 1])
-                self._forget(parts[:depth])
+                self._folders.forget(parts[:depth])
                 os.rmdir(parts[depth - 1], dir_fd=parent.fd)
             except OSError:
                 break  # not empty, which is the usual case, or another thread was first
+
+    def _unlink(self, parts: tuple[str, ...]) -> Directory:
+        folder = self._existing(parts[:-1])
+        os.unlink(parts[-1], dir_fd=folder.fd)
+        return folder
 
     def _unnamed(self, folder: Directory) -> tuple[int, str | None]:
         flags = os.O_RDWR | os.O_CLOEXEC
@@ -362,7 +403,7 @@ class Tree:
                 raise
         # no O_TMPFILE here (NFS, SMB, FUSE): a name in the folder that is swept when armed
         temporary = secrets.token_hex(16)
-        swept = self._folder((TEMPORARY_FOLDER,))
+        swept = self._swept()
         fd = os.open(temporary, flags | os.O_CREAT | os.O_EXCL, FILE_MODE, dir_fd=swept.fd)
         return fd, temporary
 
@@ -370,7 +411,7 @@ class Tree:
         if temporary is None:
             os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=folder.fd, follow_symlinks=True)
             return
-        swept = self._folder((TEMPORARY_FOLDER,))
+        swept = self._swept()
         try:
             os.link(temporary, name, src_dir_fd=swept.fd, dst_dir_fd=folder.fd)
         except OSError as error:
@@ -381,9 +422,14 @@ class Tree:
                     raise FileExistsError(errno.EEXIST, name) from error
                 os.rename(temporary, name, src_dir_fd=swept.fd, dst_dir_fd=folder.fd)
 
-    def _settle(self, folder: Directory, name: str) -> None:
-        """Make the new name durable, or take it back; and be sure it is where we think."""
+    def _settle(self, folder: Directory, name: str, listed: bytes | None) -> None:
+        """Make the new name durable, or take it back; and be sure it is where we think.
+
+        `listed` is the digest when the folder's list has to keep it.
+        """
         try:
+            if listed is not None:
+                self._lists.add(folder.fd, name, listed)
             os.fsync(folder.fd)
             self._still_there()
         except (OSError, Refused):
@@ -393,19 +439,42 @@ class Tree:
             raise
 
     def _replace(
-        self, folder: Directory, name: str, content: bytes, *, temporary: str | None = None
+        self,
+        folder: Directory,
+        name: str,
+        content: bytes,
+        *,
+        temporary: str | None = None,
+        digest: bytes | None = None,
     ) -> None:
-        swept = folder if temporary else self._folder((TEMPORARY_FOLDER,))
+        swept = folder if temporary else self._swept()
         temporary = temporary or secrets.token_hex(16)
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         fd = os.open(temporary, flags, FILE_MODE, dir_fd=swept.fd)
         try:
             write_all(fd, content)
+            noted = digest is None or set_attribute(fd, digest)
             os.fsync(fd)
         finally:
             os.close(fd)
         os.rename(temporary, name, src_dir_fd=swept.fd, dst_dir_fd=folder.fd)
+        if not noted:
+            self._lists.replace(folder.fd, name, digest)
         os.fsync(folder.fd)
+
+    def note(self, key: str, digest: bytes) -> None:
+        """Keep the digest beside an object that is there; durable on return."""
+        self._writable()
+        parts = split_key(key)
+        fd = self._open_file(key)
+        try:
+            if set_attribute(fd, digest):
+                os.fsync(fd)
+                return
+        finally:
+            os.close(fd)
+        folder = self._existing(parts[:-1])
+        self._lists.replace(folder.fd, parts[-1], digest)
 
     def _compare(
         self, folder: Directory, name: str, size: int, digest: bytes, alive: Alive
@@ -418,6 +487,8 @@ class Tree:
             free = self.space().free_bytes
             if existing != digest or existing_size != size:
                 return PutDone(Put.CONFLICT, free, existing)
+            if attribute(fd) is None and not set_attribute(fd, digest):
+                self._lists.replace(folder.fd, name, digest)
             os.fsync(fd)
             os.fsync(folder.fd)
             return PutDone(Put.SAME, free, existing)
@@ -428,10 +499,10 @@ class Tree:
 
     def stat(self, key: str) -> int | None:
         """Return the size of an object, or None."""
-        parts = split_key(key)
+        *parts, name = split_key(key)
         try:
-            folder = self._existing(parts[:-1])
-            about = os.stat(parts[-1], dir_fd=folder.fd, follow_symlinks=False)
+            folder = self._existing(tuple(parts))
+            about = os.stat(name, dir_fd=folder.fd, follow_symlinks=False)
         except FileNotFoundError:
             return None
         return about.st_size if stat.S_ISREG(about.st_mode) else None
@@ -454,6 +525,19 @@ class Tree:
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
             os.close(fd)
 
+    def beside(self, key: str) -> bytes | None:
+        """Return the digest kept beside an object, None when there is none."""
+        *parts, name = split_key(key)
+        fd = self._open_file(key)
+        try:
+            kept = attribute(fd)
+        finally:
+            os.close(fd)
+        if kept is not None:
+            return kept
+        folder = self._existing(tuple(parts))
+        return self._lists.find(folder.fd, name)
+
     def walk(self, prefix: str, after: str) -> Iterator[tuple[str, int]]:
         """Yield key and size under the folder `prefix`, sorted part by part, after the key `after`.
 
@@ -475,7 +559,7 @@ class Tree:
             try:
                 return os.open(parts[-1], flags, dir_fd=folder.fd)
             except FileNotFoundError:
-                self._forget(parts[:-1])  # perhaps the cached folder was replaced
+                self._folders.forget(parts[:-1])  # perhaps the cached folder was replaced
                 folder = self._existing(parts[:-1])
                 return os.open(parts[-1], flags, dir_fd=folder.fd)
         except FileNotFoundError as error:
@@ -484,45 +568,18 @@ class Tree:
     # -- directories -------------------------------------------------------------------------
 
     def _folder(self, parts: tuple[str, ...]) -> Directory:
-        """Return the folder, made if need be; itself and all its parents durable."""
-        with self._lock:
-            cached = self._directories.get(parts)
-            if cached is not None:
-                self._directories.move_to_end(parts)
-                return cached
-        if not parts:
-            return self._opened()
-        parent = self._folder(parts[:-1])
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(parts[-1], FOLDER_MODE, dir_fd=parent.fd)
-        # Also when it was there: another thread, or a worker that was killed, may have made it
-        # and not come to its fsync. Nothing is pending most of the time, then this costs nothing.
-        os.fsync(parent.fd)
-        return self._remember(parts, parent)
+        return self._folders.made(self._opened(), parts)
 
     def _existing(self, parts: tuple[str, ...]) -> Directory:
-        """Return a folder that is there; raises FileNotFoundError. Not known to be durable."""
-        with self._lock:
-            cached = self._directories.get(parts)
-        if cached is not None:
-            return cached
-        directory = self._opened()
-        for part in parts:
-            directory = _open_folder(part, directory)
-        return directory
+        return self._folders.existing(self._opened(), parts)
 
-    def _remember(self, parts: tuple[str, ...], parent: Directory) -> Directory:
-        directory = _open_folder(parts[-1], parent)
-        with self._lock:
-            self._directories[parts] = directory
-            while len(self._directories) > CACHED_DIRECTORIES:
-                self._directories.popitem(last=False)
-        return directory
-
-    def _forget(self, parts: tuple[str, ...]) -> None:
-        with self._lock:
-            for depth in range(len(parts), 0, -1):
-                self._directories.pop(parts[:depth], None)
+    def _swept(self) -> Directory:
+        """Return the folder of named temporaries, made anew when somebody removed it."""
+        folder = self._folder((TEMPORARY_FOLDER,))
+        if not os.fstat(folder.fd).st_nlink:
+            self._folders.forget((TEMPORARY_FOLDER,))
+            folder = self._folder((TEMPORARY_FOLDER,))
+        return folder
 
     def _sweep(self) -> None:
         """Remove named temporaries that a killed worker left."""
@@ -536,13 +593,8 @@ class Tree:
     def _unlink_temporary(self, temporary: str) -> None:
         # published by rename, or the disk is dead: what is left is swept when it is armed again
         with contextlib.suppress(OSError):
-            folder = self._folder((TEMPORARY_FOLDER,))
+            folder = self._swept()
             os.unlink(temporary, dir_fd=folder.fd)
-
-
-def _open_folder(part: str, parent: Directory) -> Directory:
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    return Directory(os.open(part, flags, dir_fd=parent.fd))
 
 
 def _read_marker(root: int) -> tuple[dict[str, Any] | None, str]:

@@ -285,7 +285,7 @@ class Volume:
         """Write, fsync, read back uncached; return seconds."""
         loop = asyncio.get_running_loop()
         started = loop.time()
-        document = unpack((await self._ask(Op.PROBE, b"")).body)
+        document = unpack((await self._ask(Op.PROBE, b"")).body)["space"]
         self.total_bytes, self.free_bytes = document["total_bytes"], document["free_bytes"]
         return loop.time() - started
 

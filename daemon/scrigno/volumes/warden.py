@@ -246,6 +246,8 @@ class Warden:
                     self._become(_STATE_OF_FAILURE[error.kind], error.what)
             case ErrorKind.TIMEOUT:
                 self._become(VolumeState.OFFLINE, error.what)
+            case ErrorKind.DENIED | ErrorKind.NO_ROOM:
+                return
             case ErrorKind.MISSING | ErrorKind.BUSY | ErrorKind.OFFLINE:
                 return
         self.volume.doubt.set()
@@ -257,7 +259,8 @@ class Warden:
         volume, registry = self.volume, self._registry
         facts = unpack((await link.call(Op.OPEN, b"")).body)
         volume.device = facts["device"]
-        volume.total_bytes, volume.free_bytes = facts["total_bytes"], facts["free_bytes"]
+        space = facts["space"]
+        volume.total_bytes, volume.free_bytes = space["total_bytes"], space["free_bytes"]
         found = None if facts["marker"] is None else Marker.parse(facts["marker"])
         taken = frozenset(uuid for uuid, name in self._claims.items() if name != volume.name)
         remembered = registry.remembered(volume.name)
@@ -276,7 +279,10 @@ class Warden:
         elif judgement.verdict is not Verdict.OURS:
             marker = self._taken_over(found, taken, judgement.reason)
             if marker is None:
-                raise VolumeError(volume.name, ErrorKind(judgement.verdict.value), judgement.reason)
+                kind = (
+                    ErrorKind.ABSENT if judgement.verdict is Verdict.ABSENT else ErrorKind.FOREIGN
+                )
+                raise VolumeError(volume.name, kind, judgement.reason)
         if marker is None:
             raise VolumeError(volume.name, ErrorKind.ABSENT, "it has no marker")
         self._claims[marker.uuid] = volume.name
@@ -293,7 +299,7 @@ class Warden:
                 raise
             marker = replace(marker, generation=marker.generation - 1)
         entry = Remembered(uuid=marker.uuid, generation=marker.generation)
-        await asyncio.to_thread(self._registry.remember, self.volume.name, entry)
+        await asyncio.to_thread(self._registry.remember, self.volume.name, entry, self._clock.now())
         await link.call(Op.ARM, pack({"uuid": marker.uuid}))
         self.volume.uuid, self.volume.generation = marker.uuid, marker.generation
 

@@ -15,6 +15,7 @@ import traceback
 from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -72,6 +73,7 @@ class Worker:
             Op.READ: self._read,
             Op.DIGEST: self._digest,
             Op.WALK: self._walk,
+            Op.NOTE: self._note,
         }
 
     def serve(self, lane: socket.socket) -> None:
@@ -124,7 +126,7 @@ class Worker:
 
     def _probe(self, _body: dict[str, Any], _given: int, _alive: Alive) -> Answer:
         space = self._tree.probe()
-        return pack({"total_bytes": space.total_bytes, "free_bytes": space.free_bytes}), None
+        return pack({"space": asdict(space), "vanished": self._tree.vanished()}), None
 
     def _put_bytes(self, body: dict[str, Any], given: int, _alive: Alive) -> Answer:
         content = os.pread(given, os.fstat(given).st_size, 0)
@@ -143,11 +145,19 @@ class Worker:
 
     def _digest(self, body: dict[str, Any], _given: int, alive: Alive) -> Answer:
         digest, size, head = self._tree.digest(body["key"], body["head"], alive)
+        answer: dict[str, Any] = {"digest": digest.hex(), "size": size}
+        if body.get("beside"):
+            kept = self._tree.beside(body["key"])
+            answer["beside"] = kept.hex() if kept is not None else None
         memory: int | None = None
         if head:
             memory = os.memfd_create("scrigno-head", os.MFD_CLOEXEC)
             os.write(memory, head)
-        return pack({"digest": digest.hex(), "size": size}), memory
+        return pack(answer), memory
+
+    def _note(self, body: dict[str, Any], _given: int, _alive: Alive) -> Answer:
+        self._tree.note(body["key"], bytes.fromhex(body["digest"]))
+        return b"", None
 
     def _walk(self, body: dict[str, Any], _given: int, _alive: Alive) -> Answer:
         cursor: int = body["cursor"]
