@@ -117,6 +117,8 @@ class History:
             self._take(found)
             self._on_disk = set(self._changes)
             self._damaged(SYSTEM_DISK, damage)
+            torn = bool(content) and not content.endswith(b"\n")
+            self._rewrite = torn or bool(damage)
         await asyncio.gather(*(self._merge(mirror) for mirror in self._mirrors()))
         if not self._last:
             # With no copy at all count on from the time: past whatever an absent copy may hold.
@@ -232,12 +234,15 @@ class History:
     def _disk_behind(self) -> bool:
         return self._rewrite or self._on_disk != self._changes.keys()
 
+    def _content(self) -> bytes:
+        return b"".join(self._lines[each] for each in self._changes)
+
     async def _write_disk(self) -> None:
         if not self._disk_behind():
             return
         have = set(self._changes)
         if self._rewrite or self._on_disk - have:
-            content, call = b"".join(self._lines.values()), self._replace_file
+            content, call = self._content(), self._replace_file
         else:
             content = b"".join(
                 self._lines[each] for each in self._changes if each not in self._on_disk
@@ -301,7 +306,7 @@ class History:
             await self._merge(mirror)
         if not copy.merged:
             return
-        last, content = self._last, b"".join(self._lines[each] for each in self._changes)
+        last, content = self._last, self._content()
         try:
             async with asyncio.timeout(MIRROR_TIMEOUT_S):
                 await mirror.write(content)
