@@ -18,11 +18,13 @@ from scrigno.archive.importer import Importer
 from scrigno.archive.inbox import Inbox
 from scrigno.archive.ingest import Ingest, IngestRules, Receipt, Reception
 from scrigno.archive.mend import Mender
+from scrigno.archive.quarantine import Quarantine
 from scrigno.archive.rebuild import Rebuilder
 from scrigno.archive.reconcile import Reconciler
 from scrigno.archive.recovery import Recovery
 from scrigno.archive.replicate import Replicator
 from scrigno.archive.retrieve import Retrieval
+from scrigno.archive.scrub import Scrubber, ScrubRules
 from scrigno.archive.taking import Taking
 from scrigno.archive.verify import Verifier
 from scrigno.catalogue.catalogue import Catalogue
@@ -148,6 +150,7 @@ class Box:
     replicating: bool = False
     staging_capacity: int = 256 << 20
     events: list[Event] = field(default_factory=list)
+    scrub_rules: ScrubRules = field(default_factory=lambda: ScrubRules(max_bytes_per_s=1 << 40))
 
     async def open(self) -> "Box":
         for folder in ("state", "staging", *self.names):
@@ -252,6 +255,26 @@ class Box:
             counters=self.counters,
             clock=self.clock,
         )
+        self.quarantine = Quarantine(
+            catalogue=self.catalogue,
+            volumes=self.volumes,
+            counters=self.counters,
+            clock=self.clock,
+            is_good=self.mender.has_good_copy,
+        )
+        self.scrubber = Scrubber(
+            catalogue=self.catalogue,
+            volumes=self.volumes,
+            mender=self.mender,
+            quarantine=self.quarantine,
+            rules=lambda: self.scrub_rules,
+            counters=self.counters,
+            clock=self.clock,
+            bus=self.bus,
+            start_delay_s=0,
+            poll_s=0.05,
+            second_look_s=0.05,
+        )
         self.rebuilder = Rebuilder(
             catalogue=self.catalogue,
             volumes=self.volumes,
@@ -286,6 +309,7 @@ class Box:
         self.importer = Importer(self.ingest)
 
     async def close(self) -> None:
+        await self.scrubber.close()
         await self.ingest.close(2)
         await self.recovery.close()
         await self.replicator.close()

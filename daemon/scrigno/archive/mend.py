@@ -182,6 +182,18 @@ class Mender:
                 await self.mend(name, volume)
         return bool(good)
 
+    async def has_good_copy(self, name: str) -> bool:
+        """Read the copies of one object until one is right; False as well when it is unknown."""
+        stored = await self._catalogue.stored_key(name)
+        if stored is None:
+            return False
+        target = Target.of(stored)
+        for volume in target.held:
+            if (await self.look(target, volume)).finding is Finding.GOOD:
+                await self.note_good(target, [volume])
+                return True
+        return False
+
     async def note_good(self, target: Target, volumes: list[str]) -> None:
         """Record at once that these copies are right."""
         if volumes:
