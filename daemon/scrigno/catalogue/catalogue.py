@@ -13,6 +13,7 @@ from scrigno.db.engine import Database
 from scrigno.db.sqlite import Connection
 
 from . import copies, details, fixity, inbox, maintenance, standing, studies
+from .cases import CaseBook
 from .find import Portion, Search
 from .gains import HELD, MISSING
 from .intake import Intake
@@ -63,6 +64,7 @@ class Catalogue:
         self._max_studies = max_studies
         self._intake = Intake()
         self._db = Database(path, INDEX_SCHEMA, readers=readers, hooks=self._intake)
+        self.cases = CaseBook(self._db, self._intake)
 
     async def open(self) -> None:
         """Open, check and migrate; raises SchemaTooNew, DatabaseDamaged, DatabaseLocked."""

@@ -2,9 +2,11 @@
 """Patients, studies and series: found or made for an object, empty attributes filled in.
 
 The first object defines a row; a later one fills in what was empty and never changes what was
-not. Writer thread only.
+not. A study whose patient an operator corrected shows the correction; what its objects say is kept
+behind it. Writer thread only.
 """
 
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -12,14 +14,17 @@ from typing import Final
 from scrigno.core.attributes import IndexAttributes, PatientAttributes
 from scrigno.db.sqlite import Connection, Value
 
-from . import fulltext, names, rows, values
+from . import corrections, fulltext, names, rows, values
 from .columns import Column
+from .corrections import Correction
+from .decisions import NAMES, Demographics
 from .dictionaries import Dictionaries
 from .gains import Gains, StudySets
 from .records import CapacityReached, NewInstance
 from .requests import insert_requests, requests_as_text
 
 REMEMBERED: Final = 4096
+_COMPARED: Final = frozenset({"patient_name", "patient_birth_date", "patient_sex"})
 
 
 @dataclass(slots=True)
@@ -39,7 +44,7 @@ class Study:
 
     row: int
     uid: str
-    patient_id: str
+    patient_id: str  # as sent
     patient: Patient
     conflict: bool
     bits: int
@@ -48,6 +53,7 @@ class Study:
     body_parts: set[str]
     empty: tuple[str, ...]
     patient_empty: tuple[str, ...]
+    correction: Correction | None = None
 
     def sets(self) -> StudySets:
         """Return the sets as they are to stand in the row."""
@@ -187,10 +193,14 @@ class Entities:
             return None
         width = len(rows.PATIENT_COLUMNS)
         own = found[7:]
+        correction = corrections.of_study(connection, uid)
+        sent_id = own[tuple(rows.PATIENT_COLUMNS).index("patient_id")]
+        if correction is not None and correction.sent is not None:
+            sent_id = correction.sent.patient_id
         return Study(
             row=found[0],
             uid=uid,
-            patient_id=own[tuple(rows.PATIENT_COLUMNS).index("patient_id")],
+            patient_id=sent_id,
             patient=_stored_patient(connection, found[1]),
             conflict=bool(found[2]),
             bits=found[3],
@@ -198,25 +208,34 @@ class Entities:
             sop_classes=set(values.split(found[5])),
             body_parts=set(values.split(found[6])),
             empty=_empty_names(rows.STUDY_COLUMNS, own[width:]),
-            patient_empty=_empty_names(rows.PATIENT_COLUMNS, own[:width]),
+            patient_empty=_fillable(_empty_names(rows.PATIENT_COLUMNS, own[:width]), correction),
+            correction=correction,
         )
 
     def _new_study(self, connection: Connection, new: NewInstance) -> Study:
         attributes = new.attributes
         sent, person = attributes.study, attributes.patient
-        patient = self._patient_of(connection, attributes)
+        correction = self._corrected(connection, sent.study_instance_uid, person)
+        identity = corrections.identity_of(person)
+        dismissed = False
+        if correction is not None:
+            dismissed = correction.dismissed
+            if correction.person is not None:
+                person, identity = correction.shown(person), correction.identity
+        patient = self._patient_of(connection, person, identity, attributes.character_set)
         study = Study(
             row=0,
             uid=sent.study_instance_uid,
-            patient_id=person.patient_id,
+            patient_id=attributes.patient.patient_id,
             patient=patient,
-            conflict=_differs(patient, person),
+            conflict=_differs(patient, person) and not dismissed,
             bits=0,
             modalities={attributes.series.modality} - {""},
             sop_classes={attributes.instance.sop_class_uid},
             body_parts={attributes.series.body_part_examined} - {""},
             empty=rows.empty_of(sent, rows.STUDY_COLUMNS),
-            patient_empty=rows.empty_of(person, rows.PATIENT_COLUMNS),
+            patient_empty=_fillable(rows.empty_of(person, rows.PATIENT_COLUMNS), correction),
+            correction=correction,
         )
         study.bits = self._dictionaries.modality_bits(connection, study.modalities)
         sets = study.sets()
@@ -249,15 +268,28 @@ class Entities:
 
     # patients ------------------------------------------------------------------------------------
 
-    def _patient_of(self, connection: Connection, attributes: IndexAttributes) -> Patient:
+    def _corrected(
+        self, connection: Connection, uid: str, sent: PatientAttributes
+    ) -> Correction | None:
+        """Return what operators decided of a study that comes for the first time, or again."""
+        found = corrections.of_study(connection, uid)
+        if found is None or found.person is None:
+            return found
+        identity = corrections.identity_of(sent)
+        corrections.note_sent(connection, uid, Demographics.of(sent), identity)
+        return corrections.of_study(connection, uid)
+
+    def _patient_of(
+        self,
+        connection: Connection,
+        person: PatientAttributes,
+        identity: str,
+        character_set: str,
+    ) -> Patient:
         """Return the patient of these attributes: the same issuer and ID is the same patient.
 
         Without an ID nobody can be known again: name and birth date keep people apart.
         """
-        person = attributes.patient
-        identity = ""
-        if not person.patient_id:
-            identity = f"{names.name_keys(person.patient_name)[0]}|{person.patient_birth_date}"
         found = connection.execute(
             "SELECT id FROM patient WHERE patient_id = ? AND issuer_of_patient_id = ? "
             "AND identity = ?",
@@ -272,7 +304,7 @@ class Entities:
             "patient",
             {
                 "identity": identity,
-                "character_set": attributes.character_set,
+                "character_set": character_set,
                 **rows.columns_of(person, rows.PATIENT_COLUMNS),
             },
         )
@@ -303,6 +335,8 @@ class Entities:
         of_patient = _filled(study.patient_empty, attributes.patient) if same else ()
         if of_study or of_patient:
             self._fill_study(connection, study, attributes, of_study, of_patient)
+        if same and study.correction is not None:
+            self._fill_sent(connection, study, study.correction, attributes.patient)
 
     def _fill_study(
         self,
@@ -323,8 +357,22 @@ class Entities:
         study.patient_empty = _without(study.patient_empty, of_patient)
         if of_patient:
             _fill_patient(connection, study.patient, attributes.patient)
+            if not _COMPARED.isdisjoint(of_patient):
+                corrections.flag(connection, study.patient.row)
         if not rows.SEARCHED_NAMES.isdisjoint((*of_study, *of_patient)):
             fulltext.refresh(connection, study.row)
+
+    @staticmethod
+    def _fill_sent(
+        connection: Connection, study: Study, correction: Correction, person: PatientAttributes
+    ) -> None:
+        """Fill in what is to be shown when the correction is taken back."""
+        filled = _filled(correction.sent_empty(), person)
+        if filled and correction.sent is not None:
+            more = {name: getattr(person, name) for name in filled}
+            sent = dataclasses.replace(correction.sent, **more)
+            corrections.note_sent(connection, study.uid, sent, correction.sent_identity)
+            study.correction = dataclasses.replace(correction, sent=sent)
 
 
 def _require_room(connection: Connection, limit: int, pending: int) -> None:
@@ -377,6 +425,13 @@ def _differs(patient: Patient, person: PatientAttributes) -> bool:
         (patient.sex, person.patient_sex),
     )
     return any(known and sent and known != sent for known, sent in pairs)
+
+
+def _fillable(empty: tuple[str, ...], correction: Correction | None) -> tuple[str, ...]:
+    """Return what an object may fill in of a study row: nothing that was decided about."""
+    if correction is None or correction.person is None:
+        return empty
+    return _without(empty, NAMES)
 
 
 def _filled(empty: tuple[str, ...], sent: rows.Attributes) -> tuple[str, ...]:

@@ -41,8 +41,22 @@ class _Sums:
     volumes: dict[str, list[int]] = field(default_factory=dict)
     received: dict[int, int] = field(default_factory=dict)
     sets: dict[int, StudySets] = field(default_factory=dict)
+    # rows that were forgotten: their numbers may be given to new rows
+    gone_studies: set[int] = field(default_factory=set)
+    gone_series: set[int] = field(default_factory=set)
+
+    def forget_series(self, row: int) -> None:
+        self.series.pop(row, None)
+
+    def forget_study(self, row: int) -> None:
+        for rows in (self.studies, self.received, self.sets):
+            rows.pop(row, None)
 
     def take(self, other: "_Sums") -> None:
+        for row in other.gone_series:
+            self.forget_series(row)
+        for row in other.gone_studies:
+            self.forget_study(row)
         _add(self.totals, other.totals)
         for key, numbers in other.series.items():
             _add(self.series.setdefault(key, [0] * len(numbers)), numbers)
@@ -87,6 +101,18 @@ class Gains:
         self._touched = True
         self._job.totals[2] += number
         self._job.studies.setdefault(study, [0, 0, 0])[0] += number
+
+    def series_gone(self, row: int) -> None:
+        """Drop what was gathered for a series row that is forgotten."""
+        self._touched = True
+        self._job.forget_series(row)
+        self._job.gone_series.add(row)
+
+    def study_gone(self, row: int) -> None:
+        """Drop what was gathered for a study row that is forgotten."""
+        self._touched = True
+        self._job.forget_study(row)
+        self._job.gone_studies.add(row)
 
     def instances(self, study: int, series: int, number: int, size: int) -> None:
         """Count objects of a series that were made or forgotten."""

@@ -7,14 +7,15 @@ from scrigno.core.attributes import PersonName
 from scrigno.core.phi import Phi
 from scrigno.db.sqlite import Connection
 
-from . import copies, rows, values
+from . import copies, decisions, rows, values
+from .decisions import Kind, Phase
 from .gains import HELD, MISSING, OWED, Gains
 from .records import Copy, CopyState, InboxItem, NewInboxItem, Origin
 
 _SELECT: Final = (
     "SELECT id, key, reason, digest, size, received_at, door, calling_ae, called_ae, address, "
     "account, sop_class_uid, sop_instance_uid, study_instance_uid, series_instance_uid, "
-    "transfer_syntax_uid, patient_name, patient_id, comment, staged_as FROM inbox "
+    "transfer_syntax_uid, patient_name, patient_id, comment, staged_as, decided FROM inbox "
 )
 _STATE_NUMBERS: Final = {CopyState.HELD: HELD, CopyState.OWED: OWED, CopyState.MISSING: MISSING}
 
@@ -52,6 +53,7 @@ def add(connection: Connection, gains: Gains, item: NewInboxItem) -> int:
                 "patient_id": item.patient_id,
                 "comment": item.comment,
                 "staged_as": item.staged_as,
+                "decided": _decided(connection, item.key),
             },
         )
     for volume in item.copies:
@@ -59,6 +61,19 @@ def add(connection: Connection, gains: Gains, item: NewInboxItem) -> int:
     for volume in item.owed:
         copies.owe_if_unknown(connection, gains, number, volume, item.size, copies.INBOX)
     return number
+
+
+def _decided(connection: Connection, key: str) -> str:
+    """Return how somebody decided about this object before it came (again), '' when nobody did."""
+    last = decisions.last_standing(connection, key)
+    if last is None or last.phase is not Phase.DONE:
+        return ""
+    return last.kind.value if last.kind in (Kind.REJECT, Kind.BESIDE) else ""
+
+
+def mark(connection: Connection, key: str, decided: str) -> None:
+    """Hide an item because it was decided about, or show it again (''). Writer only."""
+    connection.execute("UPDATE inbox SET decided = ? WHERE key = ?", (decided, key))
 
 
 def remove(connection: Connection, gains: Gains, number: int) -> bool:
@@ -82,20 +97,26 @@ def get(connection: Connection, number: int) -> InboxItem | None:
     return _item(row, copies.copies_of(connection, [number], copies.INBOX)[number])
 
 
+def by_key(connection: Connection, key: str) -> InboxItem | None:
+    """Return the object kept under this key, or None."""
+    row = connection.execute("SELECT id FROM inbox WHERE key = ?", (key,)).fetchone()
+    return None if row is None else get(connection, int(row[0]))
+
+
 def page(connection: Connection, after: int, limit: int) -> list[InboxItem]:
-    """Return kept objects in the order they came."""
+    """Return those that nobody has decided about, in the order they came."""
     found = connection.execute(
-        f"{_SELECT} WHERE id > ? ORDER BY id LIMIT ?", (after, limit)
+        f"{_SELECT} WHERE id > ? AND decided = '' ORDER BY id LIMIT ?", (after, limit)
     ).fetchall()
     held = copies.copies_of(connection, [row[0] for row in found], copies.INBOX)
     return [_item(row, held[row[0]]) for row in found]
 
 
 def counts(connection: Connection) -> dict[str, int]:
-    """Return how many objects are kept, by reason."""
+    """Return how many objects wait for a decision, by reason."""
     return dict(
         connection.execute(
-            "SELECT reason, count(*) FROM inbox GROUP BY reason ORDER BY reason"
+            "SELECT reason, count(*) FROM inbox WHERE decided = '' GROUP BY reason ORDER BY reason"
         ).fetchall()
     )
 
@@ -103,6 +124,7 @@ def counts(connection: Connection) -> dict[str, int]:
 def _item(row: Any, held: list[Copy]) -> InboxItem:
     return InboxItem(
         inbox_id=row[0],
+        decided=row[20],
         item=NewInboxItem(
             key=row[1],
             reason=row[2],

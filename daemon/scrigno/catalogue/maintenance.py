@@ -6,7 +6,7 @@ from typing import Final
 
 from scrigno.db.sqlite import Connection
 
-from . import fulltext, values
+from . import corrections, fulltext, values
 from .dictionaries import OTHER_BIT
 from .gains import Gains
 
@@ -28,6 +28,9 @@ _TABLES: Final = (
     "lost_object",
     "alien_file",
     "quarantine",
+    "correction",
+    "decision",
+    "leftover",
 )
 
 # What each counter should say, and what it does say where it does not.
@@ -115,6 +118,7 @@ def _drop_empty(connection: Connection, gains: Gains, study: int, series: int) -
         return
     connection.execute("DELETE FROM series_request WHERE series = ?", (series,))
     connection.execute("DELETE FROM series WHERE id = ?", (series,))
+    gains.series_gone(series)
     gains.series(study, -1)
     if _any(connection, "SELECT 1 FROM series WHERE study = ? LIMIT 1", study):
         _narrow(connection, study)
@@ -123,10 +127,9 @@ def _drop_empty(connection: Connection, gains: Gains, study: int, series: int) -
     assert row is not None  # noqa: S101 - its series was there a moment ago
     fulltext.drop(connection, study)
     connection.execute("DELETE FROM study WHERE id = ?", (study,))
+    gains.study_gone(study)
     gains.entities(studies=-1)
-    if not _any(connection, "SELECT 1 FROM study WHERE patient = ? LIMIT 1", row[0]):
-        connection.execute("DELETE FROM patient WHERE id = ?", (row[0],))
-        gains.entities(patients=-1)
+    corrections.settle(connection, gains, int(row[0]), {})
 
 
 def _narrow(connection: Connection, study: int) -> None:

@@ -309,6 +309,7 @@ class InboxItem:
 
     inbox_id: int
     item: NewInboxItem
+    decided: str = ""  # the kind of decision that took it out of the list
 
 
 FindValue = str | int | PersonName | tuple[str, ...] | tuple[Mapping[str, str], ...]
