@@ -24,7 +24,7 @@ _LEVELS: Final = {
     Severity.WARNING: Level.WARNING,
     Severity.CRITICAL: Level.CRITICAL,
 }
-# TrueNAS keeps these apart as well (alert/source/smart.py, nvme_*.py); a hot NVMe is warm, not dying
+# TrueNAS keeps these apart as well (alert/source/smart.py). A hot NVMe is warm, not dying.
 _CODES: Final = {
     Finding.FAILING: "disk-smart-failing",
     Finding.PREFAIL: "disk-smart-prefail",
