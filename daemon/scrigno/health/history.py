@@ -143,6 +143,7 @@ class History:
         for copy in copies:
             copy.cancel()
         await asyncio.gather(*copies, return_exceptions=True)
+        await self._write_disk()
 
     # what is kept ---------------------------------------------------------------------------
 
