@@ -67,8 +67,17 @@ class Catalogue:
         self.cases = CaseBook(self._db, self._intake)
 
     async def open(self) -> None:
-        """Open, check and migrate; raises SchemaTooNew, DatabaseDamaged, DatabaseLocked."""
+        """Open, check and migrate; raises SchemaTooNew, DatabaseDamaged, DatabaseLocked.
+
+        After `close` it may be another file that stands there now.
+        """
+        self._intake.group_undone()  # nothing is remembered of what the last file held
         await self._db.open()
+
+    @property
+    def engine(self) -> Database:
+        """The database itself, for whoever keeps it in order; no rows are asked through it."""
+        return self._db
 
     async def close(self) -> None:
         """Finish what is queued and close; idempotent."""

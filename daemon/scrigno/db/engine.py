@@ -4,12 +4,23 @@
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final, Generic, TypeVar
 
-from .errors import DatabaseClosed, DatabaseDamaged, QueryInterrupted, translated
+from .errors import (
+    DatabaseClosed,
+    DatabaseDamaged,
+    DatabaseError,
+    DatabaseFull,
+    DatabaseUnavailable,
+    QueryInterrupted,
+    translated,
+)
 from .migrations import Schema
 from .sqlite import (
     Connection,
@@ -27,6 +38,7 @@ I = TypeVar("I")  # noqa: E741 - an item of a batch
 DEFAULT_READERS: Final = 3
 # A quick_check reads the whole file; larger files are checked by `check`, in the background.
 CHECK_ON_OPEN_BYTES: Final = 32 * 1024 * 1024
+GENTLE_STEPS: Final = 100_000  # of the engine between two short sleeps of a gentle check
 
 
 class Database:
@@ -49,6 +61,9 @@ class Database:
         self._schema = schema
         self._hooks = hooks or NoHooks()
         self._reader_count = readers
+        # Told on the loop of each failure of the file itself, so that somebody looks at it.
+        self.on_trouble: Callable[[DatabaseError], None] = lambda error: None
+        self.why_closed = ""  # what callers are told while it is closed; empty: not started
         self._writer: Writer | None = None
         self._readers: ThreadPoolExecutor | None = None
         self._reading = _Readers(path)
@@ -88,7 +103,8 @@ class Database:
         What `change` raises undoes only its own part and comes out here. A caller that is
         cancelled may find the change made.
         """
-        return await self._open_writer().submit(change)
+        with self._heard():
+            return await self._open_writer().submit(change)
 
     async def write_batched(
         self,
@@ -104,16 +120,18 @@ class Database:
         committed on return (no crash of ours undoes it), and durable after the next `sync`, the
         next synced write or a checkpoint; a power cut before that may undo it.
         """
-        return await self._open_writer().submit_batched(change, item, synced=synced)
+        with self._heard():
+            return await self._open_writer().submit_batched(change, item, synced=synced)
 
     async def sync(self) -> None:
         """Make every change that was returned before durable."""
-        await self._open_writer().submit(lambda _: None)
+        with self._heard():
+            await self._open_writer().submit(lambda _: None)
 
     async def read(self, query: Callable[[Connection], T]) -> T:
         """Run `query` on one consistent snapshot; cancelling the caller stops it."""
         if self._readers is None:
-            raise _closed(self.path)
+            raise self._closed()
         job = _ReadJob(query)
         running = asyncio.get_running_loop().run_in_executor(self._readers, self._reading.run, job)
         try:
@@ -122,7 +140,10 @@ class Database:
             job.stop()
             raise
         except EngineError as error:
-            raise translated(error, self.path) from error
+            told = translated(error, self.path)
+            if isinstance(told, DatabaseError):
+                self._tell(told)
+            raise told from error
 
     async def check(self, *, thorough: bool = True) -> list[str]:
         """Return what the engine finds wrong with the file, in its words; empty when sound."""
@@ -154,8 +175,83 @@ class Database:
 
     def _open_writer(self) -> Writer:
         if self._writer is None:
-            raise _closed(self.path)
+            raise self._closed()
         return self._writer
+
+    def _closed(self) -> DatabaseClosed:
+        if self.why_closed:
+            return DatabaseClosed(
+                f"database {self.path.name}: it is not open now: {self.why_closed}.",
+                next_step="Nothing is to be done: it is opened again as soon as that works.",
+            )
+        return DatabaseClosed(
+            f"database {self.path.name}: it is closed.", next_step="Start Scrigno."
+        )
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be asked."""
+        return self._writer is not None
+
+    @contextmanager
+    def _heard(self) -> Iterator[None]:
+        """Tell of a failure of the file that passes by."""
+        try:
+            yield
+        except DatabaseError as error:
+            self._tell(error)
+            raise
+
+    def _tell(self, error: DatabaseError) -> None:
+        if isinstance(error, DatabaseDamaged | DatabaseUnavailable | DatabaseFull):
+            self.on_trouble(error)
+
+    async def check_gently(self, pause_s: float) -> list[str]:
+        """Check table by table by a connection of its own, with pauses; for a running daemon.
+
+        Each table is a read of its own, so that the write-ahead log can shrink in between.
+        """
+        self._open_writer()
+        found: list[str] = []
+        for table in await self.read(_tables):
+            found += await asyncio.to_thread(self._check_table, table, pause_s)
+            await asyncio.sleep(pause_s)
+        return found
+
+    def _check_table(self, table: str, pause_s: float) -> list[str]:
+        connection = open_reader(self.path)
+        try:
+            # Called in the middle of the check too (since 3.42): it sleeps there.
+            connection.set_progress_handler(partial(_rest, pause_s / 50), GENTLE_STEPS)
+            rows = connection.execute(f'PRAGMA quick_check("{table}")').fetchall()
+        except EngineError as error:
+            return [str(translated(error, self.path))]
+        finally:
+            connection.close()
+        return [] if rows == [("ok",)] else [str(row[0]) for row in rows]
+
+    async def rescue(self, path: Path) -> None:
+        """Close, and leave a copy at `path` of all that was written, when the file itself is gone.
+
+        Only the open connections still have it. Nothing comes between the copy and the close.
+        Raises DatabaseError; it is closed in any case.
+        """
+
+        def copy(connection: Connection) -> None:
+            path.unlink(missing_ok=True)
+            target = open_plain(path)
+            try:
+                connection.backup(target, pages=-1)
+                _require_sound(target, path)
+            finally:
+                target.close()
+            _synced(path)
+
+        writer = self._open_writer()
+        writer.at_the_end = copy
+        await self.close()
+        if writer.end_error is not None:
+            raise translated(writer.end_error, path) from writer.end_error
 
     def _prepared(self) -> Connection:
         require_sound_engine()
@@ -272,5 +368,15 @@ def _synced(path: Path) -> None:
         os.close(descriptor)
 
 
-def _closed(path: Path) -> DatabaseClosed:
-    return DatabaseClosed(f"database {path.name}: it is closed.", next_step="Start Scrigno.")
+def _rest(seconds: float) -> int:
+    time.sleep(seconds)
+    return 0  # go on
+
+
+def _tables(connection: Connection) -> list[str]:
+    return [
+        str(row[0])
+        for row in connection.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND sql NOT LIKE 'CREATE VIRTUAL%'"
+        )
+    ]

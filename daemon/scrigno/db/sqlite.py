@@ -2,7 +2,7 @@
 """How SQLite is opened here, and everything that only SQLite understands."""
 
 import urllib.parse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol, cast
 
@@ -47,6 +47,7 @@ class Connection(Protocol):
     def interrupt(self) -> None: ...
     def close(self) -> None: ...
     def backup(self, target: "Connection", *, pages: int = ...) -> None: ...
+    def set_progress_handler(self, handler: Callable[[], int], steps: int, /) -> None: ...
 
 
 EngineError: Final[type[Exception]] = dbapi2.Error

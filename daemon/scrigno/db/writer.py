@@ -113,6 +113,9 @@ class Writer:
         self._synced_changes = 0  # how many of the connection's changes are durable
         self._failed: DatabaseUnavailable | None = None  # a sync failed: what it lost is unknown
         self._closing = False
+        # Done with the connection when nothing more can be written, before it is closed.
+        self.at_the_end: Callable[[Connection], None] = lambda connection: None
+        self.end_error: Exception | None = None  # what that ended with
         self._thread = threading.Thread(target=self._run, name=f"{path.stem}-writer", daemon=True)
         self._thread.start()
 
@@ -160,6 +163,10 @@ class Writer:
                 break
         self._refuse_the_rest()
         self._checkpoint("TRUNCATE")
+        try:
+            self.at_the_end(self._connection)
+        except Exception as error:  # noqa: BLE001 - whoever closes is told
+            self.end_error = error
         self._connection.close()
         if self._log >= 0:
             os.close(self._log)
