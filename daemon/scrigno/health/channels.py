@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import hmac
 import json
+import os
 import socket
 import ssl
 from collections.abc import Callable, Mapping, Sequence
@@ -175,14 +176,16 @@ class Senders:
 
     async def _mail(self, rules: MailRules, mail: Mail) -> str:
         message = _mime(rules, mail, self._clock)
-        sock = await self._lookups.connected(rules.host, rules.port)
         secured = rules.security is not Security.NONE
+        context = await self._verified() if secured else None
+        # From here on the socket belongs to the client, which closes it.
+        sock = await self._lookups.connected(rules.host, rules.port)
         client = aiosmtplib.SMTP(
             hostname=rules.host,
             sock=sock,
             use_tls=rules.security is Security.TLS,
             start_tls=rules.security is Security.STARTTLS,
-            tls_context=await self._verified() if secured else None,
+            tls_context=context,
             username=rules.user or None,
             password=rules.password if rules.user else None,
             local_hostname=_own_name(),
@@ -195,7 +198,6 @@ class Senders:
                 )
         finally:
             client.close()
-            sock.close()
         return "; ".join(
             f"{recipient} was refused: {answer.code} {answer.message}"
             for recipient, answer in refused.items()
@@ -257,10 +259,8 @@ class Senders:
                 return f"every recipient was refused: {first.code} {first.message}"
             case aiosmtplib.SMTPResponseException() as refused:
                 return f"the mail server refused: {refused.code} {refused.message}"
-            case OSError() as failed if failed.strerror:
-                return f"no connection to the mail server: {failed.strerror}"
             case other:
-                return f"no connection to the mail server: {other}"
+                return f"no connection to the mail server: {_plain(other)}"
 
     def _http_words(self, error: Exception) -> str:
         match error:
@@ -272,9 +272,9 @@ class Senders:
             case TimeoutError():
                 return f"no answer in {self._timeout_s:g} s"
             case aiohttp.ClientConnectorError() as failed:
-                return f"no connection: {failed.os_error.strerror or failed.os_error}"
+                return f"no connection: {_plain(failed.os_error)}"
             case other:
-                return f"no connection: {str(other) or type(other).__name__}"
+                return f"no connection: {_plain(other)}"
 
 
 def signed(secret: str, body: bytes, timestamp: int) -> dict[str, str]:
@@ -311,6 +311,13 @@ def _mime(rules: MailRules, mail: Mail, clock: Clock) -> EmailMessage:
         message["Importance"] = "high"
     message.set_content(mail.text)
     return message
+
+
+def _plain(error: BaseException) -> str:
+    """Return the system's own words where there are any."""
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    return str(error) or type(error).__name__
 
 
 def _addresses(recipients: Sequence[str]) -> tuple[Address, ...]:

@@ -20,6 +20,7 @@ from scrigno.core.errors import CommandError
 from .alerts import Change
 from .channels import ChannelFailed, ChannelRules, MailRules, Senders
 from .conditions import Condition, condition
+from .ending import ended
 from .messages import document_of, mail_of, test_mail
 from .outbox import Item, Outbox
 
@@ -98,6 +99,7 @@ class Dispatcher:
         self._pace = pace or Pace()
         self._courses: dict[str, _Course] = {}
         self._writer: asyncio.Task[None] | None = None
+        self._stop = asyncio.Event()
         self.dropped: Callable[[str, int], None] = lambda channel, count: None
 
     def start(self) -> None:
@@ -108,13 +110,13 @@ class Dispatcher:
     async def close(self) -> None:
         """Stop sending, keep what waits; idempotent."""
         tasks = [course.task for course in self._courses.values()]
-        if self._writer is not None:
-            tasks.append(self._writer)
-        self._courses, self._writer = {}, None
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await self._outbox.write()
+        self._courses = {}
+        await ended(tasks)
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            self._stop.set()
+            self._outbox.touch()
+            await asyncio.gather(writer, return_exceptions=True)
 
     def reconfigure(self) -> None:
         """Take up what the rules say now; call it when the settings changed."""
@@ -197,10 +199,12 @@ class Dispatcher:
     # inside ---------------------------------------------------------------------------------
 
     async def _keep_writing(self) -> None:
-        while True:
+        while not self._stop.is_set():
             await self._outbox.changed()
             if not await self._outbox.write():
-                await asyncio.sleep(self._pace.quiet_s)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._pace.quiet_s):
+                        await self._stop.wait()
 
     async def _run(self, name: str, wake: asyncio.Event) -> None:
         while True:

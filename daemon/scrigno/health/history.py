@@ -25,6 +25,7 @@ from scrigno.host.reader import Reader
 
 from .alerts import Change, LineDamaged, State, from_line, to_line
 from .conditions import Condition, condition
+from .ending import ended
 
 log = logging.getLogger(__name__)
 
@@ -139,10 +140,7 @@ class History:
         self._stop.set()
         self._wake.set()
         await asyncio.gather(task, return_exceptions=True)
-        copies = [copy.task for copy in self._copies.values() if copy.task is not None]
-        for copy in copies:
-            copy.cancel()
-        await asyncio.gather(*copies, return_exceptions=True)
+        await ended(copy.task for copy in self._copies.values() if copy.task is not None)
         await self._write_disk()
 
     # what is kept ---------------------------------------------------------------------------

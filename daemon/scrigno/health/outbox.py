@@ -97,6 +97,10 @@ class Outbox:
             self._unwritten.set()
         return {channel: len(self._queues.pop(channel)) for channel in gone}
 
+    def touch(self) -> None:
+        """Have it written once more."""
+        self._unwritten.set()
+
     async def changed(self) -> None:
         """Wait until there is something to write."""
         await self._unwritten.wait()

@@ -18,6 +18,7 @@ from scrigno.core.errors import ScrignoError
 
 from .book import AlertBook
 from .conditions import Condition, condition, in_order
+from .ending import ended
 
 log = logging.getLogger(__name__)
 
@@ -70,9 +71,7 @@ class Sources:
     async def close(self) -> None:
         """Stop asking; idempotent."""
         tasks, self._tasks = self._tasks, []
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await ended(tasks)
 
     def nudge(self) -> None:
         """Ask everybody now: something happened."""
