@@ -113,9 +113,19 @@ class Tree:
         self._folders.clear()
 
     def mark(self, marker: Marker) -> None:
-        """Write the marker over an older one; durable on return."""
+        """Write the marker over an older one; durable on return.
+
+        The temporary name is nobody else's: a killed worker that was stuck in the kernel finishes
+        its last call when the disk goes on, and that call must not empty what we rename.
+        """
         self._still_there()
-        self._replace(self._opened(), MARKER_NAME, marker.text(), temporary=MARKER_NAME + ".new")
+        root = self._opened()
+        for name in names_in(root.fd):
+            if name.startswith(MARKER_NAME + "."):
+                with contextlib.suppress(OSError):
+                    os.unlink(name, dir_fd=root.fd)
+        temporary = f"{MARKER_NAME}.{secrets.token_hex(8)}"
+        self._replace(root, MARKER_NAME, marker.text(), temporary=temporary)
 
     def arm(self, uuid: str) -> None:
         """Allow writes from now on, as long as this uuid stands at the path."""
