@@ -13,7 +13,7 @@ import shutil
 import struct
 import subprocess  # noqa: TID251 - the tests' own tools, not the product's
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,7 @@ import pytest
 FS_IOC_SHUTDOWN = 0x8004587D
 FIFREEZE = 0xC0045877
 FITHAW = 0xC0045878
-SIZES = {"ext4": 64 << 20, "xfs": 320 << 20}
+SIZES = {"ext4": 64 << 20, "xfs": 320 << 20, "btrfs": 128 << 20}
 
 
 def missing() -> str:
@@ -56,20 +56,30 @@ def sh(*argv: str, check: bool = True) -> str:
 class LoopFilesystem:
     """One filesystem image, its loop device and its mount point."""
 
-    def __init__(self, folder: Path, name: str, kind: str, size: int | None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        kind: str,
+        size: int | None,
+        *,
+        image: Path | None = None,
+        options: Sequence[str] = (),
+    ) -> None:
+        """`image` may lie on another (faulty) filesystem; `options` are for mkfs."""
         self.kind = kind
-        self.image = folder / f"{name}.img"
+        self.image = image or folder / f"{name}.img"
         self.mount_point = folder / name
         self.device = ""
         self.mounted = False
         self.frozen = False
         self._control = -1  # an open root, for ioctls on a hung filesystem
         folder.mkdir(parents=True, exist_ok=True)
-        self.mount_point.mkdir()
+        self.mount_point.mkdir(exist_ok=True)
         with self.image.open("wb") as file:
             file.truncate(size or SIZES[kind])
         quiet = ["-q", "-F"] if kind == "ext4" else ["-q", "-f"]
-        sh(f"mkfs.{kind}", *quiet, str(self.image))
+        sh(f"mkfs.{kind}", *quiet, *options, str(self.image))
 
     def mount(self, *options: str, at: Path | None = None) -> None:
         """Attach and mount it."""

@@ -1,0 +1,383 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows 1 to 14 and 17 to 23 of the fault plan: disks that die, hang, fill up, go and come back."""
+
+import os
+import shutil
+import time
+from collections.abc import Generator
+from pathlib import Path
+
+from fault_disks import GIB
+from fault_run import HANG, IO_ERROR, Bars, Rig, Row, Timing
+from loopfs import sh
+
+Fault = Generator[None, None, None]
+OFFLINE = ("volume-offline",)
+
+
+def _bars(like: Bars, **changed: object) -> Bars:
+    return Bars(**{**like.__dict__, **changed})
+
+
+def _dies(how: int) -> "object":
+    def break_it(rig: Rig) -> Fault:
+        rig.data.die(how)
+        yield
+        rig.data.revive()
+        rig.check("the box lets go of the dead disk", not rig.data.busy)
+
+    return break_it
+
+
+def _device_dies(rig: Rig) -> Fault:
+    rig.data.device_dies()
+    yield
+    rig.data.device_back()
+    rig.check("the box lets go of the dead disk", not rig.data.busy)
+
+
+def _power_cut_and_back(rig: Rig) -> Fault:
+    rig.data.die(2)
+    rig.wait(1)
+    rig.data.revive()
+    yield
+    rig.check("it came back by itself", rig.state() in ("online", "recovering"), rig.state())
+
+
+def _hangs(rig: Rig) -> Fault:
+    rig.data.hang()
+    yield
+    rig.data.go_on()
+
+
+def _frozen(rig: Rig) -> Fault:
+    rig.data.freeze()
+    yield
+    rig.data.thaw()
+
+
+def _slow(rig: Rig) -> Fault:
+    rig.data.slow(0.25)
+    yield
+    rig.data.slow(0)
+    states = rig.states_since(rig.fault_s)
+    rig.check("no flapping", states.count("suspect") + states.count("offline") <= 3, states)
+
+
+def _error_makes_it_read_only(rig: Rig) -> Fault:
+    rig.data.fs_error()
+    yield
+    rig.data.revive()
+
+
+def _remounted_read_only(rig: Rig) -> Fault:
+    rig.data.read_only()
+    yield
+    rig.data.revive()
+
+
+def _error_is_ignored(rig: Rig) -> Fault:
+    rig.data.fs_error()
+    rig.wait(rig.timing.fault_s)
+    state, since = rig.state(), time.monotonic()
+    rig.check("no more writes go there", state in ("offline", "readonly", "suspect"), state)
+    before = len(list((rig.data.path / "studies").rglob("*.dcm")))
+    rig.wait(3)
+    after = len(list((rig.data.path / "studies").rglob("*.dcm")))
+    rig.check("nothing new stands there", before == after, f"{after - before} new")
+    rig.check("images are taken meanwhile", rig.acknowledged_since(since) > 0)
+    yield
+    rig.data.revive()
+
+
+def _fsync_lies(rig: Rig) -> Fault:
+    rig.data.fill_below()
+    yield
+    rig.data.make_room()
+    rig.data.revive()
+
+
+def _full(rig: Rig) -> Fault:
+    rig.data.fill()
+    yield
+    rig.data.make_room()
+
+
+def _no_inodes(rig: Rig) -> Fault:
+    litter = rig.data.path / "somebody-elses"
+    litter.mkdir()
+    number = 0
+    try:
+        while True:
+            (litter / f"{number}").touch()
+            number += 1
+    except OSError:
+        pass
+    yield
+    shutil.rmtree(litter)
+
+
+def _all_full(rig: Rig) -> Fault:
+    before = {
+        disk.name: _objects(disk.path) for disk in rig.disks.values() if disk.name != "staging"
+    }
+    for disk in rig.disks.values():
+        disk.fill()
+    since = time.monotonic()
+    rig.wait(rig.timing.fault_s / 2)
+    late = [s.answer for s in rig.load.sent if s.sent_s > since + 3]
+    rig.check("images are refused", late and "Success" not in late[-5:], late[-5:])
+    rig.check(
+        "refused as out of resources", all("OutOfResources" in a for a in late[-3:]), late[-3:]
+    )
+    gone = [name for name, paths in before.items() if not paths <= _objects(rig.disks[name].path)]
+    rig.check("nothing was deleted", not gone, gone)
+    yield
+    for disk in rig.disks.values():
+        disk.make_room()
+    since = time.monotonic()
+    rig.until(lambda: rig.acknowledged_since(since), 60, "images after there is room again")
+
+
+def _objects(volume: Path) -> set[str]:
+    return {path.name for path in (volume / "studies").rglob("*.dcm")}
+
+
+def _backup_dies(rig: Rig) -> Fault:
+    rig.backup.die(2)
+    yield
+    rig.backup.revive()
+
+
+def _backup_comes_late(rig: Rig) -> Fault:
+    """Absent at the start of the daemon, back while it runs."""
+    rig.expect_exit = True
+    rig.box.kill(15)
+    rig.backup.unmount()
+    rig.restart()
+    since = time.monotonic()
+    rig.until(lambda: rig.acknowledged_since(since), 30, "images without the backup")
+    yield
+    rig.backup.mount()
+
+
+def _both_die(rig: Rig) -> Fault:
+    rig.data.die(2)
+    rig.backup.die(2)
+    yield
+    rig.data.revive()
+    rig.backup.revive()
+    since = time.monotonic()
+    rig.until(lambda: rig.acknowledged_since(since), 60, "images after the disks are back")
+
+
+def _dies_while_it_recovers(rig: Rig) -> Fault:
+    rig.data.die(2)
+    rig.wait(rig.timing.fault_s)
+    rig.data.revive()
+    rig.until(lambda: rig.state() == "recovering", 60, "the beginning of the recovery")
+    rig.data.die(2)
+    yield
+    rig.until(lambda: rig.state() != "recovering", 15, "the second fall")
+    rig.data.revive()
+
+
+def _flaps(rig: Rig) -> Fault:
+    for _ in range(max(int(rig.timing.fault_s / 4), 2)):
+        rig.data.die(2)
+        rig.wait(2)
+        rig.data.revive()
+        rig.wait(2)
+    states = [s for s in rig.states_since(rig.fault_s) if s == "online"]
+    rig.check("it is taken back at most three times", len(states) <= 3, len(states))
+    yield
+
+
+def _pulled(rig: Rig) -> Fault:
+    rig.data.pull()
+    yield
+    bare = [path.name for path in rig.data.path.iterdir()]
+    rig.check("nothing was written into the bare mount point", not bare, bare)
+    rig.data.replug()
+
+
+def _wrong_disk(rig: Rig) -> Fault:
+    rig.data.unmount(wait_s=0)
+    with other_disk(rig, "other") as path:
+        sh("mount", "--bind", str(path), str(rig.data.path))
+        yield
+        found = sorted(p.name for p in path.iterdir() if p.name != "lost+found")
+        rig.check("nothing was written to the wrong disk", found == ["holiday.jpg"], found)
+        _umount(rig.data.path)
+    rig.data.fs.device = ""
+    rig.data.mount()
+
+
+class other_disk:  # noqa: N801 - used as a context manager
+    """A disk that is not the box's, with somebody's file on it."""
+
+    def __init__(self, rig: Rig, name: str) -> None:
+        from loopfs import LoopFilesystem
+
+        self._fs = LoopFilesystem(rig.folder / "elsewhere", name, "ext4", 64 << 20)
+
+    def __enter__(self) -> Path:
+        self._fs.mount()
+        (self._fs.mount_point / "holiday.jpg").write_bytes(b"x")
+        return self._fs.mount_point
+
+    def __exit__(self, *_: object) -> None:
+        self._fs.close()
+
+
+def _umount(path: Path) -> None:
+    for _ in range(100):
+        sh("umount", str(path), check=False)
+        if not os.path.ismount(path):
+            return
+        time.sleep(0.1)
+    sh("umount", "-l", str(path), check=False)
+
+
+def _stale_clone(rig: Rig) -> Fault:
+    """A copy of the disk's image from before is mounted in its place."""
+    clone = rig.folder / "clone.img"
+    rig.data.fs.freeze()  # a clean moment for the copy
+    sh("cp", "--sparse=always", str(rig.data.fs.image), str(clone))
+    rig.data.fs.thaw()
+    rig.expect_exit = True
+    rig.box.kill(15)
+    rig.restart()  # goes into service once more: the clone is a generation behind
+    rig.wait(3)
+    rig.data.unmount(wait_s=0)
+    device = sh("losetup", "-f", "--show", str(clone))
+    rig.fault_s = time.monotonic()
+    sh("mount", device, str(rig.data.path))
+    before = _objects(rig.data.path)
+    yield
+    rig.check("nothing was written to the old copy", _objects(rig.data.path) == before)
+    _umount(rig.data.path)
+    sh("losetup", "-d", device, check=False)
+    clone.unlink()
+    rig.data.fs.device = ""
+    rig.data.mount()
+
+
+ROWS = (
+    Row(
+        number="1", name="the data file system dies (ext4)", break_it=_dies(2), short=True,
+        bars=_bars(IO_ERROR, alerts=OFFLINE),
+    ),
+    Row(
+        number="2", name="the data file system dies (xfs): no SIGBUS", break_it=_dies(2),
+        disks={"data": "xfs", "backup1": "ext4"}, bars=_bars(IO_ERROR, alerts=OFFLINE),
+    ),
+    Row(
+        number="3a", name="the data file system dies, its log flushed", break_it=_dies(1),
+        bars=_bars(IO_ERROR, alerts=OFFLINE),
+    ),
+    Row(
+        number="3b", name="the data file system dies, all synced", break_it=_dies(0),
+        disks={"data": "xfs", "backup1": "btrfs"}, bars=_bars(IO_ERROR, alerts=OFFLINE),
+    ),
+    Row(
+        number="4a", name="the data block device fails (ext4)", break_it=_device_dies,
+        disks={"data": "ext4@nested", "backup1": "xfs"}, bars=_bars(IO_ERROR, alerts=OFFLINE),
+    ),
+    Row(
+        number="4b", name="the data block device fails (btrfs)", break_it=_device_dies,
+        disks={"data": "btrfs@nested", "backup1": "ext4"},
+        bars=_bars(IO_ERROR, alerts=OFFLINE),
+    ),
+    Row(
+        number="5", name="a power cut of the data disk only, back at once",
+        break_it=_power_cut_and_back, bars=_bars(IO_ERROR, alerts=OFFLINE),
+    ),
+    Row(
+        number="6", name="the data block device hangs", break_it=_hangs, short=True,
+        disks={"data": "ext4@fuse", "backup1": "xfs"}, timing=Timing(fault_s=20),
+        bars=_bars(HANG, alerts=OFFLINE),
+    ),
+    Row(
+        number="7", name="the data file system is frozen", break_it=_frozen,
+        timing=Timing(fault_s=30), bars=_bars(HANG, alerts=OFFLINE),
+    ),
+    Row(
+        number="8", name="the data disk is a hundred times slower", break_it=_slow,
+        disks={"data": "ext4@fuse", "backup1": "xfs"}, timing=Timing(fault_s=30),
+        bars=_bars(HANG, detect_s=20.0),
+    ),
+    Row(
+        number="9a", name="the data file system goes read-only by an error", short=True,
+        break_it=_error_makes_it_read_only,
+        bars=_bars(IO_ERROR, alerts=("volume-readonly",)),
+    ),
+    Row(
+        number="9b", name="the data file system is remounted read-only",
+        break_it=_remounted_read_only, bars=_bars(IO_ERROR, alerts=("volume-readonly",)),
+    ),
+    Row(
+        number="10", name="ext4 with errors=continue meets corruption",
+        break_it=_error_is_ignored, disk_options={"data": {"mount": ("-o", "errors=continue")}},
+        bars=_bars(IO_ERROR, alerts=OFFLINE),
+    ),
+    Row(
+        number="11", name="fsync fails once and then lies", break_it=_fsync_lies,
+        disks={"data": "ext4@tmpfs", "backup1": "xfs"}, bars=IO_ERROR, short=True,
+    ),
+    Row(
+        number="12", name="the data volume is full", break_it=_full,
+        disk_options={"data": {"size": GIB}}, bars=_bars(IO_ERROR, alerts=("volume-full",)),
+    ),
+    Row(
+        number="13", name="every volume is full", break_it=_all_full, short=True,
+        disk_options={"data": {"size": GIB}, "backup1": {"size": GIB}},
+        bars=_bars(
+            IO_ERROR, next_ack_s=None, refused=None, alerts=("volume-full",)
+        ),
+    ),
+    Row(
+        number="14", name="the data volume has no inodes left", break_it=_no_inodes,
+        disk_options={"data": {"size": GIB, "mkfs": ("-N", "4096")}}, bars=IO_ERROR,
+    ),
+    Row(
+        number="17a", name="the backup dies and returns", break_it=_backup_dies, short=True,
+        target="backup1", bars=_bars(IO_ERROR, alerts=OFFLINE),
+    ),
+    Row(
+        number="17b", name="the backup is absent at the start and returns later",
+        break_it=_backup_comes_late, target="backup1",
+        bars=_bars(IO_ERROR, refused=None, reads_pct=None, web_pct=None, next_ack_s=None),
+        note="images and pages are away while the daemon starts anew; not judged there",
+    ),
+    Row(
+        number="18", name="data and backup die together", break_it=_both_die,
+        bars=_bars(
+            IO_ERROR, next_ack_s=None, refused=None, reads_pct=None, alerts=OFFLINE
+        ),
+    ),
+    Row(
+        number="19", name="the data disk dies again while it is caught up",
+        break_it=_dies_while_it_recovers, bars=_bars(IO_ERROR, alerts=OFFLINE, settle_s=180.0),
+    ),
+    Row(
+        number="20", name="a flapping disk", break_it=_flaps, timing=Timing(fault_s=40),
+        bars=_bars(IO_ERROR, alerts=OFFLINE, settle_s=300.0),
+    ),
+    Row(
+        number="21", name="umount -l of the data volume", break_it=_pulled, short=True,
+        bars=_bars(IO_ERROR, detect_s=1.0, alerts=("volume-absent",)),
+    ),
+    Row(
+        number="22", name="a wrong disk is mounted at the data path", break_it=_wrong_disk,
+        bars=_bars(IO_ERROR, alerts=("volume-foreign",)),
+    ),
+    Row(
+        number="23", name="an old clone of the volume is mounted", break_it=_stale_clone,
+        bars=_bars(
+            IO_ERROR, refused=None, next_ack_s=None, reads_pct=None, web_pct=None,
+            alerts=("volume-foreign",),
+        ),
+        note="the daemon is started anew within the row; service is not judged there",
+    ),
+)  # fmt: skip
