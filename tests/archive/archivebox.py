@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 
-from scrigno.archive.backups import IndexBackups
+from scrigno.archive.backups import BackupRules, IndexBackups
 from scrigno.archive.importer import Importer
 from scrigno.archive.inbox import Inbox
 from scrigno.archive.ingest import Ingest, IngestRules, Receipt, Reception
@@ -296,7 +296,7 @@ class Box:
             work_dir=self.root / "state",
             counters=self.counters,
             clock=self.clock,
-            keep=2,
+            rules=lambda: BackupRules(last=2, daily=0, weekly=0),
         )
         self.inbox = Inbox(
             catalogue=self.catalogue,
