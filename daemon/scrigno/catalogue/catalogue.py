@@ -17,6 +17,7 @@ from .cases import CaseBook
 from .find import Portion, Search
 from .gains import HELD, MISSING
 from .intake import Intake
+from .lifecycle import Lifecycle
 from .query import FindQuery
 from .records import (
     AddResult,
@@ -34,6 +35,7 @@ from .records import (
     VolumeTally,
 )
 from .schema import INDEX_SCHEMA
+from .trash_items import StudyFlags
 
 FIND_PAGE: Final = 200  # answers of a query read at once
 KEYS_PAGE: Final = 1000
@@ -65,6 +67,7 @@ class Catalogue:
         self._intake = Intake()
         self._db = Database(path, INDEX_SCHEMA, readers=readers, hooks=self._intake)
         self.cases = CaseBook(self._db, self._intake)
+        self.lifecycle = Lifecycle(self._db, self._intake, max_studies)
 
     async def open(self) -> None:
         """Open, check and migrate; raises SchemaTooNew, DatabaseDamaged, DatabaseLocked.
@@ -356,6 +359,16 @@ class Catalogue:
         return await self._db.write(
             lambda connection: inbox.remove(connection, self._intake.gains, inbox_id)
         )
+
+    # flags -------------------------------------------------------------------------------------
+
+    async def protect(self, study_uid: str, *, on: bool) -> None:
+        """Protect a study from deletion, or no longer; the volumes are told by `archive.trash`."""
+        await self.lifecycle.protect(study_uid, on=on, at=self._clock.now())
+
+    async def study_flags(self, study_uids: Sequence[str]) -> dict[str, StudyFlags]:
+        """Return protection and reading time of each of these studies."""
+        return await self.lifecycle.study_flags(study_uids)
 
     # care --------------------------------------------------------------------------------------
 

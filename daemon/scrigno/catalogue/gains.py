@@ -152,6 +152,11 @@ class Gains:
         for volume in volumes:
             self.copy(volume, state, 1, size)
 
+    def sets_written(self, study: int) -> None:
+        """Drop what was noted of the sets of a study: its row says more by now. Last in a job."""
+        self._job.sets.pop(study, None)
+        self._kept.sets.pop(study, None)
+
     # transactions --------------------------------------------------------------------------------
 
     def job_done(self) -> None:

@@ -24,6 +24,14 @@ _TABLES: Final = (
     "institution",
     "origin",
     "volume_tally",
+    "study_protection",
+    "study_read",
+    "protection_copy",
+    "lifecycle_volume",
+    "trash",
+    "trash_object",
+    "trash_copy",
+    "trash_record",
     "scrub",
     "lost_object",
     "alien_file",
@@ -121,7 +129,7 @@ def _drop_empty(connection: Connection, gains: Gains, study: int, series: int) -
     gains.series_gone(series)
     gains.series(study, -1)
     if _any(connection, "SELECT 1 FROM series WHERE study = ? LIMIT 1", study):
-        _narrow(connection, study)
+        narrow(connection, study)
         return
     row = connection.execute("SELECT patient FROM study WHERE id = ?", (study,)).fetchone()
     assert row is not None  # noqa: S101 - its series was there a moment ago
@@ -132,7 +140,7 @@ def _drop_empty(connection: Connection, gains: Gains, study: int, series: int) -
     corrections.settle(connection, gains, int(row[0]), {})
 
 
-def _narrow(connection: Connection, study: int) -> None:
+def narrow(connection: Connection, study: int) -> None:
     """Make the sets of a study what its remaining series say."""
     bits, codes, parts = 0, set(), set()
     for bit, code, part in connection.execute(

@@ -29,6 +29,7 @@ class Cursor(Protocol):
 
     lastrowid: int
     rowcount: int
+    description: Sequence[tuple[str, ...]]
 
     def fetchone(self) -> Row | None: ...
     def fetchall(self) -> list[Row]: ...
