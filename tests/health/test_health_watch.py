@@ -629,10 +629,14 @@ async def test_a_watch_that_fails_itself_is_told(
     known, right = story.shown(), story.volumes
     story.volumes = None  # type: ignore[assignment]
     await story.watch.poll("space")
-    assert story.shown() == known | {("sensor-failed", "the machine")}
+    assert story.shown() == known | {("sensor-failed", "the space of volumes")}
     assert "the watch failed" in caplog.text
-    assert "could not be derived" in caplog.text
     story.volumes = right
+    story.machine.step_clock(1e18)  # beyond any date
+    await story.watch.poll("space")
+    assert ("sensor-failed", "the machine") in story.shown()
+    assert "could not be derived" in caplog.text
+    story.machine.step_clock(-1e18)
     await story.watch.poll("space")
     assert story.shown() == known
 

@@ -58,6 +58,7 @@ class StorageLook:
         self._judged_from: object = None
         self._ours: tuple[Array, ...] = ()
         self._seen: Topology | None = None
+        self._systems: tuple[FileSystemFacts, ...] = ()
 
     async def ask_kernel(self) -> Failures:
         """Look at everything that costs nothing."""
@@ -111,6 +112,7 @@ class StorageLook:
         if basis == self._judged_from:
             return
         self._judged_from = basis
+        self._systems = tuple(self._file_systems())
         unknown = {**view.arrays.unknown, **tools.unknown}
         for kind in ArrayKind:
             if kind not in unknown:
@@ -136,7 +138,7 @@ class StorageLook:
             arrays=self._ours,
             expected=self._memory.topology,
             seen=self._seen,
-            file_systems=tuple(self._file_systems()),
+            file_systems=self._systems,
         )
 
     def _file_systems(self) -> list[FileSystemFacts]:

@@ -77,7 +77,7 @@ class Paces:
 
 
 USUAL: Final = Paces(
-    storage=Pace(every_s=3, timeout_s=30),  # some reads of at most 5 s each
+    storage=Pace(every_s=5, timeout_s=30),  # the kernel wakes it for mounts and md
     tools=Pace(every_s=60, timeout_s=30),  # lvs and zpool, where there is LVM or ZFS
     smart=Pace(every_s=3600, timeout_s=900),  # TrueNAS asks every 90 min
     one_smart_s=70,  # smartctl itself gets 60 s

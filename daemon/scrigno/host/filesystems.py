@@ -86,8 +86,9 @@ def _plain(text: str) -> str:
 def mount_of(path: Path, mounts: Iterable[Mount]) -> Mount | None:
     """Return the mount an absolute path lies in: the deepest, of equal ones the last."""
     best: Mount | None = None
-    for mount in mounts:
-        inside = mount.point == "/" or path == Path(mount.point) or path.is_relative_to(mount.point)
+    text = f"{path}/"
+    for mount in mounts:  # often asked, hence by text: points and paths are in the same plain form
+        inside = mount.point == "/" or text.startswith(f"{mount.point}/")
         if inside and (best is None or len(mount.point) >= len(best.point)):
             best = mount
     return best

@@ -8,7 +8,7 @@ Kernel files are read beside the loop, sensors apart from the rest, because some
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
 from typing import Final, TypeVar
@@ -18,13 +18,15 @@ from scrigno.core.errors import ScrignoError
 from . import btrfs, lvm, mdraid, smart, timesync, ups, zfs
 from .arrays import Array, ArrayKind, Member
 from .blockdevices import (
+    BlockDevice,
     BlockTree,
+    DeviceKind,
     DiskId,
     IoCounters,
     read_block_tree,
     read_io_counters,
 )
-from .facts import FactsUnreadable, NotAvailable
+from .facts import FactsUnreadable, NotAvailable, read_names
 from .filesystems import FileSystemState, Mount, parse_mountinfo, read_file_systems
 from .machine import Arrays, KernelView, Machine
 from .mounts import StorageWatch
@@ -36,6 +38,7 @@ from .temperature import Temperature, read_temperatures
 from .topology import Topology, observe
 
 READ_TIMEOUT_S: Final = 5.0
+TREE_AGE_S: Final = 30.0  # of block devices whose names did not change
 TOOL_TIMEOUT_S: Final = 10.0  # lvs, zpool, mdadm, btrfs, upsc: milliseconds when all is well
 SMART_TIMEOUT_S: Final = 60.0  # a dozen log pages, each retried by an old disk for seconds
 _READS_AT_ONCE: Final = 2
@@ -67,6 +70,7 @@ class LinuxMachine:
         self._kernel = Reader("kernel", at_once=_READS_AT_ONCE, timeout_s=read_timeout_s)
         self._md_files = Reader("md", at_once=1, timeout_s=read_timeout_s)
         # what tools told of an array, as long as it has the same members in the same state
+        self._last_look: _Look | None = None
         self._md_uuids: dict[tuple[str, tuple[Member, ...]], str] = {}
         self._leg_names: dict[tuple[str, tuple[Member, ...]], Array] = {}
         self._sensors = Reader("sensors", at_once=1, timeout_s=read_timeout_s)
@@ -100,13 +104,26 @@ class LinuxMachine:
 
     async def _arrays(self, tree: BlockTree) -> Arrays:
         mounts = await self.mounts()
-        kernel = await self._kernel_arrays(mounts if isinstance(mounts, tuple) else ())
+        seen = await self._kernel.read("sysfs", lambda: btrfs.read_arrays(self._sys))
+        kernel = await self._kernel_arrays(
+            mounts if isinstance(mounts, tuple) else (),
+            seen if isinstance(seen, NotAvailable) else Arrays(found=seen),
+            tree=tree,
+        )
         tools = await self._tool_arrays(tree)
         return Arrays(found=kernel.found + tools.found, unknown={**kernel.unknown, **tools.unknown})
 
-    async def _kernel_arrays(self, mounts: tuple[Mount, ...]) -> Arrays:
-        answers = await asyncio.gather(self._md(), self._btrfs(mounts))
-        return _put_together(dict(zip((ArrayKind.MD, ArrayKind.BTRFS), answers, strict=True)))
+    async def _kernel_arrays(
+        self, mounts: tuple[Mount, ...], seen: Arrays | NotAvailable, *, tree: BlockTree
+    ) -> Arrays:
+        """Return md, and the btrfs arrays seen with the names of their bad legs."""
+        md = await self._md() if any(map(_is_md, tree.devices.values())) else ()
+        legs: tuple[Array, ...] | NotAvailable
+        if isinstance(seen, NotAvailable):
+            legs = seen
+        else:
+            legs = tuple([await self._named(array, mounts) for array in seen.found])
+        return _put_together({ArrayKind.MD: md, ArrayKind.BTRFS: legs})
 
     async def _tool_arrays(self, tree: BlockTree) -> Arrays:
         answers = await asyncio.gather(self._lvm(tree), self._zfs())
@@ -120,23 +137,36 @@ class LinuxMachine:
         )
 
     async def kernel_view(self) -> KernelView | NotAvailable:
-        """Return devices, mounts, md and btrfs of one moment."""
-        tree, mounts = await asyncio.gather(self.block_tree(), self.mounts())
-        if isinstance(tree, NotAvailable):
-            return tree
-        if isinstance(mounts, NotAvailable):
-            return mounts
-        arrays = await self._kernel_arrays(mounts)
-        states = await self._kernel.read(
-            "sysfs", lambda: read_file_systems(self._sys, mounts, tree)
-        )
-        if isinstance(states, NotAvailable):
-            return states
-        names = await self._btrfs_devices(arrays.found)
-        if isinstance(names, NotAvailable):
-            return names
+        """Return devices, mounts, md and btrfs of one moment.
+
+        The devices are read anew when their names or the mounts have changed, or after
+        `TREE_AGE_S`; errors, members and progress every time.
+        """
+        seen = await self._kernel.read("sysfs", self._look)
+        if isinstance(seen, NotAvailable):
+            return seen
+        arrays = await self._kernel_arrays(seen.mounts, seen.arrays, tree=seen.tree)
+        return replace(seen, arrays=arrays)
+
+    def _look(self) -> KernelView:
+        """Read what needs no md lock, in one thread. Blocking."""
+        table = (self._proc / "self" / "mountinfo").read_bytes()
+        names = read_names(self._sys / "class" / "block")
+        last = self._last_look
+        if last is None or last.basis != (table, names) or monotonic() - last.at_s >= TREE_AGE_S:
+            last = self._last_look = _Look(
+                basis=(table, names),
+                at_s=monotonic(),
+                tree=read_block_tree(self._sys, self._run),
+                mounts=parse_mountinfo(table.decode("utf-8", "surrogateescape")),
+            )
+        found = btrfs.read_arrays(self._sys)
         return KernelView(
-            tree=tree, mounts=mounts, file_systems=states, arrays=arrays, btrfs_devices=names
+            tree=last.tree,
+            mounts=last.mounts,
+            file_systems=read_file_systems(self._sys, last.mounts, last.tree),
+            arrays=Arrays(found=found),
+            btrfs_devices={one.uuid: btrfs.device_names(self._sys, one.uuid) for one in found},
         )
 
     def watch(self, changed: Callable[[], None]) -> StorageWatch:
@@ -161,13 +191,6 @@ class LinuxMachine:
                 return ""
             self._md_uuids = {**_others(self._md_uuids, array.name), key: told.uuid}
         return self._md_uuids[key]
-
-    async def _btrfs(self, mounts: tuple[Mount, ...]) -> tuple[Array, ...] | NotAvailable:
-        """Return every btrfs; one with a bad leg is asked which device that is."""
-        seen = await self._kernel.read("sysfs", lambda: btrfs.read_arrays(self._sys))
-        if isinstance(seen, NotAvailable) or not any(map(btrfs.has_bad_leg, seen)):
-            return seen
-        return tuple([await self._named(array, mounts) for array in seen])
 
     async def _named(self, array: Array, mounts: tuple[Mount, ...]) -> Array:
         if not btrfs.has_bad_leg(array):
@@ -298,6 +321,20 @@ class LinuxMachine:
         except FactsUnreadable as error:
             words = done.stderr.decode("utf-8", "backslashreplace").strip().splitlines()
             return NotAvailable(source=argv[0], reason=words[-1] if words else error.reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """The devices and mounts as last read."""
+
+    basis: tuple[bytes, tuple[str, ...]]  # the mount table and the names of the devices
+    at_s: float
+    tree: BlockTree
+    mounts: tuple[Mount, ...]
+
+
+def _is_md(device: BlockDevice) -> bool:
+    return device.kind is DeviceKind.MD
 
 
 def _put_together(
