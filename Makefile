@@ -7,7 +7,7 @@ STAMP := $(VENV)/.built
 ROOMS := daemon tests bench tools
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-fast check format bench spec mutants screens schema lock deb clean
+.PHONY: help build run test test-fast faults check format bench spec mutants screens schema lock deb clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,10 @@ test: build $(VENV)/.dev ## install what the tests need and run all of them
 test-fast: $(VENV)/.dev ## the tests that take less than ten seconds each
 	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
 
+faults: build $(VENV)/.dev ## break disks, processes and peers for real, ROWS="1 6 21" or all (long)
+	@tools/need-test-packages
+	@$(BIN)/python tools/faults.py $(FAULTS_ARGS) $(ROWS)
+
 check: build $(VENV)/.dev ## format, lint, types, layers, spelling, licences, house rules
 	@PATH="$(CURDIR)/$(BIN):$$PATH" tools/check
 
@@ -42,7 +46,7 @@ spec: build $(VENV)/.dev ## print the rows of the specification proved by a test
 	@$(BIN)/python tools/spec_rows.py
 
 mutants: build $(VENV)/.dev ## break the durable path on purpose, one way at a time, and see a test fail
-	@$(BIN)/python tools/mutants.py
+	@$(BIN)/python tools/mutants.py $(if $(FAULTS),--fault-rows)
 
 screens: build $(VENV)/.dev ## take the pictures under docs/screens
 	@$(BIN)/python tools/screens.py
