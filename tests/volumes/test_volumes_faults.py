@@ -163,7 +163,7 @@ async def test_when_the_data_disk_hangs_the_backup_takes_over_and_the_loop_never
         assert time.monotonic() - started < 5  # operations get 2 s here
         assert all(placed.copies == ("backup",) for placed in results)
         assert not any(placed.degraded for placed in results)
-        assert b.volumes.by_name("data").state is VolumeState.OFFLINE
+        await _until(lambda: b.volumes.by_name("data").state is VolumeState.OFFLINE)
         started = time.monotonic()
         await b.store("studies/a/b/quick.dcm", b"x")
         assert time.monotonic() - started < 1

@@ -10,7 +10,7 @@ import pytest
 
 from scrigno.volumes.placement import KeyConflict, NoDurableStorage
 from scrigno.volumes.sealed import Sealed
-from scrigno.volumes.staging import StagingFailed
+from scrigno.volumes.staging import StagingFull
 from scrigno.volumes.states import ErrorKind, VolumeError
 
 KEY = "studies/1/2/3.dcm"
@@ -63,12 +63,32 @@ async def test_a_lane_without_a_turn_makes_the_put_wait_for_the_bytes(box, tmp_p
         assert lane.busy == lane.width - 1
 
 
-async def test_bytes_that_staging_cannot_write_leave_no_put_behind(box, tmp_path: Path) -> None:
+async def test_bytes_that_staging_cannot_write_are_copied_from_memory(box, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     async with box(data=tmp_path / "data") as b:
         folder, b.staging._folder_fd = b.staging._folder_fd, os.open("/dev/null", os.O_RDONLY)
         sealed = _early(b, b"x" * 5000)
-        with pytest.raises(StagingFailed):
+        placed = await b.placement.store(sealed, KEY, {"key": KEY})
+        assert (placed.copies, placed.staged_as, placed.degraded) == (("data",), None, True)
+        sealed.close()
+        os.close(b.staging._folder_fd)
+        b.staging._folder_fd = folder
+        assert (tmp_path / "data" / KEY).read_bytes() == b"x" * 5000
+        link = b.volumes.by_name("data").link
+        assert link._lanes[0].busy == 0
+        assert not link._pending
+        assert b.staging.used_bytes == b.staging.spool.used_bytes == 0
+
+
+async def test_bytes_that_neither_staging_nor_memory_takes_leave_no_put_behind(
+    box, tmp_path: Path
+) -> None:
+    (tmp_path / "data").mkdir()
+    async with box(data=tmp_path / "data") as b:
+        b.staging.spool._total_bytes = 1000
+        folder, b.staging._folder_fd = b.staging._folder_fd, os.open("/dev/null", os.O_RDONLY)
+        sealed = _early(b, b"x" * 5000)
+        with pytest.raises(StagingFull, match="spare memory"):
             await b.placement.store(sealed, KEY, {"key": KEY})
         sealed.close()
         os.close(b.staging._folder_fd)
@@ -76,7 +96,7 @@ async def test_bytes_that_staging_cannot_write_leave_no_put_behind(box, tmp_path
         link = b.volumes.by_name("data").link
         assert link._lanes[0].busy == 0
         assert not link._pending
-        assert b.staging.used_bytes == 0
+        assert b.staging.used_bytes == b.staging.spool.used_bytes == 0
         assert not (tmp_path / "data" / KEY).exists()
 
 

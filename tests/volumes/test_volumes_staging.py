@@ -135,18 +135,25 @@ async def test_an_object_over_its_limit_is_refused_and_leaves_nothing(staging: S
     assert staging.used_bytes == 0
 
 
-async def test_a_full_staging_refuses_and_says_so(tmp_path: Path) -> None:
+async def test_a_full_staging_hands_objects_to_the_spare_memory_and_keeps_none(
+    tmp_path: Path,
+) -> None:
     staging = Staging(tmp_path, capacity_bytes=1000, counters=Counters())
     await staging.open()
     first = await staging.begin(bytes(600), limit_bytes=1 << 20).seal()
     assert not staging.full
+    spare = await staging.begin(bytes(600), limit_bytes=1 << 20).seal()
+    assert spare.in_spare
+    assert await spare.read(0, 600) == bytes(600)
     with pytest.raises(StagingFull):
-        await staging.begin(bytes(600), limit_bytes=1 << 20).seal()
+        await spare.keep({})
+    assert (staging.used_bytes, staging.spool.used_bytes) == (600, 600)
     second = await staging.begin(bytes(400), limit_bytes=1 << 20).seal()
     assert staging.full
-    first.close()
-    second.close()
-    assert staging.used_bytes == 0
+    assert not second.in_spare
+    for each in (first, second, spare):
+        each.close()
+    assert staging.used_bytes == staging.spool.used_bytes == 0
     await staging.close()
 
 
@@ -188,24 +195,34 @@ async def test_a_staging_disk_that_dies_fails_the_object_and_not_the_daemon(
     disk.shutdown(how)
     with pytest.raises(StagingFailed):
         await before.keep({"key": "a"})
+    assert staging.failure == "Input/output error"
+    assert os.pread(await before.to_spare(), 100, 0) == b"before"
     before.close()
     with pytest.raises(StagingFailed):
-        await staging.begin(b"after", limit_bytes=1 << 20).seal()
-    thing = staging.begin(bytes(5 << 20), limit_bytes=1 << 30)
+        await staging.journal()
+    after = await staging.begin(b"after", limit_bytes=1 << 20).seal()
     with pytest.raises(StagingFailed):
-        await thing.seal()
-    assert staging.used_bytes == 0
+        await after.keep({})
+    after.close()
+    large = await staging.begin(bytes(5 << 20), limit_bytes=1 << 30).seal()
+    assert large.in_spare
+    large.close()
+    assert staging.used_bytes == staging.spool.used_bytes == 0
     await staging.close()
 
 
 @pytest.mark.spec("ST-7")
-async def test_a_staging_disk_without_room_refuses(filesystem) -> None:
+async def test_a_staging_disk_without_room_is_full_and_not_broken(filesystem) -> None:
     disk = filesystem("ssd")
     staging = Staging(disk.mount_point, capacity_bytes=1 << 40, counters=Counters())
     await staging.open()
+    large = await staging.begin(bytes(80 << 20), limit_bytes=1 << 30).seal()
+    assert large.in_spare
     with pytest.raises(StagingFull):
-        await staging.begin(bytes(80 << 20), limit_bytes=1 << 30).seal()
-    await asyncio.sleep(0.3)  # the refused one is closed in the executor
+        await large.keep({})
+    large.close()
+    assert staging.failure == ""
+    await asyncio.sleep(0.3)  # what was written there is closed in the executor
     small = await staging.begin(b"fits", limit_bytes=1 << 30).seal()
     assert await small.keep({})
     small.close()

@@ -7,7 +7,9 @@ in the directory after a crash is taken in again. The note is an extended attrib
 set before the fsync, it becomes durable with the bytes and the file stays a plain Part 10 file.
 
 The main process may touch this directory (it is on the system SSD), but only in the bounded
-executor made here.
+executor made here. When the disk under it fails or hangs, `failure` says so, everything asked of
+it fails at once, arriving objects go to the spare spool, and it is probed in the background until
+it has proved itself again. A thread that hangs in the kernel is left behind, never joined.
 """
 
 import asyncio
@@ -15,20 +17,22 @@ import contextlib
 import errno
 import hashlib
 import json
+import logging
 import os
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import Final, TypeVar
 
 from scrigno.core.counters import Counters
 
-from .files import SYNC_EVERY_BYTES, reserve_bytes, write_all
-from .hands import Hands
+from .arriving import StagedObject
+from .files import reserve_bytes, write_all
+from .hands import Hands, still_moving
 from .sealed import (
+    FULL_ERRORS,
     NOTE_ATTRIBUTE,
     NOTE_LIMIT_BYTES,
     ObjectTooLarge,
@@ -36,17 +40,15 @@ from .sealed import (
     Sealed,
     StagingFailed,
     StagingFull,
-    failed,
 )
-
-if TYPE_CHECKING:
-    from scrigno.core.errors import ScrignoError
+from .spool import Spool
 
 # what the rooms above need stands in one place
 __all__ = [
     "NOTE_LIMIT_BYTES",
     "JournalEntry",
     "ObjectTooLarge",
+    "Patience",
     "Sealed",
     "StagedObject",
     "Staging",
@@ -54,14 +56,44 @@ __all__ = [
     "StagingFull",
 ]
 
-HASH_BYTES: Final = 32 << 10  # at a time in the loop: some 20 µs
-HEAD_BYTES: Final = 256 << 10  # what header readers may look at without a read
+log = logging.getLogger(__name__)
+
 THREADS: Final = 8  # concurrent fsyncs share journal commits; more threads bring nothing
 POOLED_BUFFERS: Final = 16
 JOURNAL_FOLDER: Final = "journal"
 CLOSE_AFTER_S: Final = 0.05  # then all files that were let go are closed in one job
+TICK_S: Final = 0.5
+STUCK_LIMIT: Final = 16  # threads stuck in the kernel; with more nothing new is tried
+FALLS_WINDOW_S: Final = 3600.0
+PROBE_BYTES: Final = 4096
+# What a dead disk says (reliability, section 2 and 3); anything else is asked of the probe.
+_DEAD_ERRORS: Final = frozenset(
+    {
+        errno.EIO,
+        errno.EROFS,
+        errno.ENXIO,
+        errno.ENODEV,
+        errno.ESTALE,
+        errno.ENOTCONN,
+        errno.EUCLEAN,
+        errno.ESHUTDOWN,
+        errno.ETIMEDOUT,
+    }
+)
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long staging is waited for; seconds."""
+
+    hang_s: float = 8.0  # no sign of life of a job: it hangs
+    open_s: float = 2.0  # at the start (budget: 2 s to the first image)
+    retry_s: float = 1.0  # between probes of a failed staging
+    proofs: int = 3  # probes in a row before it is trusted again
+    hold_s: float = 10.0  # it must hold this long after its first fall; doubles with each…
+    hold_most_s: float = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +106,17 @@ class JournalEntry:
     note: Mapping[str, str]
 
 
+class _NoRoom(OSError):
+    """The reserve would be touched: full, which is no failure."""
+
+
+DevicesOf = Callable[[Path], Awaitable[frozenset[str]]]
+
+
+def _nobody_late(name: str, note: Mapping[str, str]) -> None:
+    """Stand in until somebody listens."""
+
+
 class Staging:
     """The staging directory. Loop thread only, except what it runs in its own executor."""
 
@@ -84,19 +127,38 @@ class Staging:
         capacity_bytes: int,
         counters: Counters,
         high_water_bytes: int = 1 << 20,
+        devices_of: DevicesOf | None = None,
+        patience: Patience | None = None,
+        spool: Spool | None = None,
     ) -> None:
         """Nothing is touched before `open()`.
 
         `capacity_bytes` bounds what stands in the journal plus what is arriving. One object holds
-        at most twice `high_water_bytes` in memory.
+        at most twice `high_water_bytes` in memory, and what `arriving.KEPT_BYTES` allows besides.
+        `devices_of` tells which physical disks a path stands on.
         """
         self.device = 0  # st_dev, once open
+        self.devices: frozenset[str] = frozenset({"dev:staging"})  # until it is known better
+        self.failure = ""  # why it takes nothing now, in words
         self.high_water_bytes = high_water_bytes
+        self.kept_bytes = 0  # of arriving objects, in memory although they were written
+        self.spool = spool or Spool()
+        self.on_late: Callable[[str, Mapping[str, str]], None] = _nobody_late
+        self.on_return: Callable[[], None] = lambda: None  # after a failure; look at the journal
         self._buffers: list[memoryview] = []
+        self._root = root
         self._folder_path = root / JOURNAL_FOLDER
         self._capacity_bytes = capacity_bytes
         self._counters = counters
-        self._hands: Hands | None = None
+        self._devices_of = devices_of
+        self._patience = patience or Patience()
+        self._hands: Hands | None = None  # None: closed, or failed
+        self._left_behind: list[Hands] = []  # dismissed, not yet gone
+        self._closer: Hands | None = None  # closes files of a failed disk, which may hang
+        self._falls: list[float] = []
+        self._keeper: asyncio.Task[None] | None = None  # brings it back
+        self._ticker: asyncio.TimerHandle | None = None
+        self._last_tick = 0.0
         self._let_go: list[int] = []  # descriptors to be closed
         self._closing: asyncio.TimerHandle | None = None
         self._folder_fd = -1
@@ -105,16 +167,25 @@ class Staging:
         self._sizes: dict[str, int] = {}  # journal name -> bytes
         self._standing_bytes = 0
 
+    # life --------------------------------------------------------------------------------------
+
     async def open(self) -> None:
         """Make the journal directory and count what stands in it.
 
-        Raises StagingFailed in words when the directory cannot serve.
+        Raises StagingFailed in words when the directory is not fit for it. A disk that is dead or
+        hangs is no reason not to start: `failure` says so, and it is waited for.
         """
-        self._hands = Hands(THREADS, "staging")
+        self._last_tick = asyncio.get_running_loop().time()
+        self._tick()
         try:
-            self._folder_fd, self.device, self._sizes = await self.run(self._open)
-            self._standing_bytes = sum(self._sizes.values())
+            async with asyncio.timeout(self._patience.open_s):
+                await self._reopen()
+        except TimeoutError:
+            self._fail("it does not answer, it seems to hang")
         except OSError as error:
+            if error.errno in _DEAD_ERRORS:
+                self._fail(os.strerror(error.errno or 0))
+                return
             await self.close()
             raise StagingFailed(
                 f"staging {self._folder_path}: {os.strerror(error.errno or 0)}.",
@@ -122,17 +193,47 @@ class Staging:
                 "service may write to.",
             ) from error
 
+    async def _reopen(self) -> None:
+        """Open the folder with fresh threads; raises OSError, StagingFailed."""
+        hands = Hands(THREADS, "staging")
+        try:
+            fd, device, sizes = await hands.run(self._open)
+        except BaseException:
+            self._leave_behind(hands)
+            raise
+        self._hands = hands
+        before, self._folder_fd, self.device = self._folder_fd, fd, device
+        if before >= 0:
+            self._close_aside([before])
+        with self._lock:
+            self._sizes, self._standing_bytes = sizes, sum(sizes.values())
+        self.devices = frozenset({f"dev:{device}"})
+        if self._devices_of is not None:
+            self.devices = await self._devices_of(self._root) or self.devices
+
     async def close(self) -> None:
         """Let the executor go when its running jobs have ended, at most after 5 s; idempotent."""
+        if self._ticker is not None:
+            self._ticker.cancel()
+            self._ticker = None
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+            self._keeper = None
         hands, self._hands = self._hands, None
-        if hands is None:
-            return
-        if self._let_go:
-            self._close_let_go(hands)
-        hands.dismiss()
-        deadline = time.monotonic() + 5
+        if self._closing is not None:
+            self._closing.cancel()
+            self._closing = None
+        fds, self._let_go = self._let_go, []
+        self._close_aside(fds)
+        self.spool.close()
+        for each in (hands, self._closer):
+            if each is not None:
+                self._leave_behind(each)
+        self._closer = None
+        deadline = time.monotonic() + (0.5 if self.failure else 5)
         # a thread that hangs in the kernel cannot be joined; it ends with the process
-        while not hands.gone:
+        while any(not each.gone for each in self._left_behind):
             if time.monotonic() > deadline:
                 return
             await asyncio.sleep(0.005)
@@ -162,7 +263,7 @@ class Staging:
         try:
             return await self.run(self._read_journal)
         except OSError as error:
-            raise failed(error) from error
+            raise self.broken(error) from error
 
     async def open_entry(self, name: str) -> Sealed:
         """Open a journal entry again; its digest is computed anew. Raises StagingFailed."""
@@ -176,6 +277,7 @@ class Staging:
                 while count := os.preadv(fd, [buffer], size):
                     hasher.update(view[:count])
                     size += count
+                    still_moving()
             except BaseException:
                 os.close(fd)
                 raise
@@ -184,7 +286,7 @@ class Staging:
         try:
             fd, digest, size = await self.run(job)
         except OSError as error:
-            raise failed(error) from error
+            raise self.broken(error) from error
         return Sealed(self, OpenFile(self, fd), digest=digest, size=size, name=name)
 
     async def release(self, name: str) -> None:
@@ -195,15 +297,29 @@ class Staging:
         try:
             await self.run(self._unlink, name)
         except OSError as error:
-            raise failed(error) from error
+            raise self.broken(error) from error
 
     def run(
         self, job: Callable[..., T], *args: object, over: Callable[[], None] | None = None
     ) -> asyncio.Future[T]:
-        """Run blocking work on the staging device in the bounded executor; see `Hands.run`."""
+        """Run blocking work on the staging device in the bounded executor; see `Hands.run`.
+
+        Raises StagingFailed at once while it is down; the future gets it when the job hangs.
+        """
         if self._hands is None:
-            raise StagingFailed("staging is closed")
+            raise StagingFailed(f"staging: {self.failure or 'it is closed'}")
         return self._hands.run(job, *args, over=over)
+
+    async def run_aside(self, job: Callable[..., T], *args: object) -> T:
+        """Run blocking work on a disk that may hang, in a thread of its own."""
+        self._forget_gone()
+        if sum(each.threads for each in self._left_behind) >= STUCK_LIMIT:
+            raise StagingFailed("staging: too many threads hang on it")
+        hands = Hands(1, "staging-aside")
+        running = hands.run(job, *args)
+        hands.dismiss()
+        self._left_behind.append(hands)
+        return await running
 
     def reserve(self, size: int) -> bool:
         """Count `size` bytes more as arriving; False when they do not fit."""
@@ -231,21 +347,124 @@ class Staging:
         """Close a descriptor in the executor, at once or with others a little later."""
         hands = self._hands
         if hands is None:
-            os.close(fd)
+            self._close_aside([fd])
             return
         self._let_go.append(fd)
         if soon:
-            self._close_let_go(hands)
+            self._close_let_go()
         elif self._closing is None:
             loop = asyncio.get_running_loop()
-            self._closing = loop.call_later(CLOSE_AFTER_S, self._close_let_go, hands)
+            self._closing = loop.call_later(CLOSE_AFTER_S, self._close_let_go)
 
-    def _close_let_go(self, hands: Hands) -> None:
+    def _close_let_go(self) -> None:
         if self._closing is not None:
             self._closing.cancel()
             self._closing = None
         fds, self._let_go = self._let_go, []
-        _ = hands.run(_close_all, fds)
+        if self._hands is None:
+            self._close_aside(fds)
+        else:
+            _ = self._hands.run(_close_all, fds)
+
+    def _close_aside(self, fds: list[int]) -> None:
+        """Close where it may take for ever: the last close of a file frees its blocks."""
+        if not fds:
+            return
+        if self._closer is None:
+            self._closer = Hands(1, "staging-close")
+        _ = self._closer.run(_close_all, fds)
+
+    # failing and coming back -------------------------------------------------------------------
+
+    def broken(self, error: OSError) -> StagingFull | StagingFailed:
+        """Return what an error means for an object, and take note of what it means for the disk."""
+        if error.errno in FULL_ERRORS:
+            return StagingFull("staging: no space left on the device")
+        words = os.strerror(error.errno or 0)
+        if error.errno in _DEAD_ERRORS:
+            self._fail(words)
+        return StagingFailed(f"staging: {words}")
+
+    def _fail(self, reason: str) -> None:
+        """Take it out of service: whatever is asked of it from now on fails at once."""
+        if self.failure or self._ticker is None:
+            return  # known, or being closed
+        self.failure = reason
+        self._counters.add("staging_failures")
+        log.error(
+            "staging %s: %s; objects go straight to the volumes until it is back",
+            self._folder_path,
+            reason,
+        )
+        hands, self._hands = self._hands, None
+        if hands is not None:
+            self._leave_behind(hands)
+        now = time.monotonic()
+        self._falls = [*(fall for fall in self._falls if now - fall < FALLS_WINDOW_S), now]
+        self._keeper = asyncio.get_running_loop().create_task(self._bring_back(), name="staging")
+
+    def _leave_behind(self, hands: Hands) -> None:
+        if self.failure:
+            hands.abandon(StagingFailed(f"staging: {self.failure}"))
+        else:
+            hands.dismiss()
+        self._left_behind.append(hands)
+
+    def _forget_gone(self) -> None:
+        self._left_behind = [each for each in self._left_behind if not each.gone]
+
+    def _tick(self) -> None:
+        """Give up jobs that hang, and with the first of them the disk."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        late = now - self._last_tick - TICK_S
+        self._last_tick = now
+        self._forget_gone()
+        watched = [*self._left_behind, *([] if self._hands is None else [self._hands])]
+        for hands in watched:
+            if late > TICK_S:
+                # we slept (stopped, suspended); not the disk's fault
+                hands.forgive(late)
+                continue
+            hanging = hands.overdue(self._patience.hang_s)
+            if hanging:
+                reason = f"no answer for {self._patience.hang_s:g} s, it seems to hang"
+                for job in hanging:
+                    job.give_up(StagingFailed(f"staging: {reason}"))
+                if hands is self._hands:
+                    self._fail(reason)
+        self._ticker = loop.call_later(TICK_S, self._tick)
+
+    async def _bring_back(self) -> None:
+        """Probe it until it has proved itself, damped as a volume is."""
+        patience = self._patience
+        hold_s = min(patience.hold_s * 2 ** (len(self._falls) - 1), patience.hold_most_s)
+        proofs = 0
+        while True:
+            await asyncio.sleep(patience.retry_s)
+            self._forget_gone()
+            if not self._left_behind and self._folder_fd >= 0:
+                # a dead filesystem must not be held by us: it can be unmounted and mended
+                fd, self._folder_fd = self._folder_fd, -1
+                self._close_aside([fd])
+            if proofs >= patience.proofs and time.monotonic() - self._falls[-1] >= hold_s:
+                try:
+                    async with asyncio.timeout(patience.hang_s):
+                        await self._reopen()
+                except (OSError, StagingFailed):  # TimeoutError is one
+                    proofs = 0
+                    continue
+                break
+            try:
+                await self.run_aside(self._probe)
+            except (OSError, StagingFailed):
+                proofs = 0
+            else:
+                proofs += 1
+        log.warning("staging %s: is back, it was away: %s", self._folder_path, self.failure)
+        self.failure = ""
+        self._keeper = None
+        self.on_return()
 
     # -- in the executor ---------------------------------------------------------------------
 
@@ -253,13 +472,17 @@ class Staging:
         self._folder_path.mkdir(parents=True, exist_ok=True)
         fd = os.open(self._folder_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            probe = self.unnamed(fd)
-            try:
-                os.setxattr(probe, NOTE_ATTRIBUTE, b"{}")
-            finally:
-                os.close(probe)
+            with contextlib.suppress(_NoRoom):  # what stands there can be read all the same
+                probe = self.unnamed(fd)
+                try:
+                    os.setxattr(probe, NOTE_ATTRIBUTE, b"{}")
+                finally:
+                    os.close(probe)
+            sizes = {}
             with os.scandir(fd) as entries:
-                sizes = {entry.name: entry.stat().st_size for entry in entries}
+                for entry in entries:
+                    sizes[entry.name] = entry.stat().st_size
+                    still_moving()
             return fd, os.fstat(fd).st_dev, sizes
         except BaseException:
             os.close(fd)
@@ -272,8 +495,27 @@ class Staging:
         about = os.fstatvfs(fd)
         if about.f_bavail * about.f_frsize < reserve_bytes(about.f_blocks * about.f_frsize):
             os.close(fd)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise _NoRoom(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return fd
+
+    def _probe(self) -> None:
+        """Write, fsync and read back uncached, in the folder as it is found now; raises OSError."""
+        folder = os.open(self._folder_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with contextlib.suppress(_NoRoom):
+                fd = self.unnamed(folder)
+                try:
+                    content = os.urandom(PROBE_BYTES)
+                    write_all(fd, content)
+                    os.fsync(fd)
+                    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+                    if os.pread(fd, PROBE_BYTES + 1, 0) != content:
+                        raise OSError(errno.EIO, os.strerror(errno.EIO))
+                finally:
+                    os.close(fd)
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
     def link_in(self, fd: int, note: bytes, size: int) -> str:
         """Make the unnamed file and its note durable under a new name."""
@@ -305,6 +547,7 @@ class Staging:
             names = sorted(entry.name for entry in found)
         for name in names:
             path = self._folder_path / name
+            still_moving()
             try:
                 note = json.loads(os.getxattr(path, NOTE_ATTRIBUTE))
             except (OSError, ValueError):
@@ -313,202 +556,6 @@ class Staging:
                 size = path.stat().st_size
                 entries.append(JournalEntry(name=name, path=path, size=size, note=note))
         return entries
-
-
-class StagedObject:
-    """An object that is arriving. Loop thread only.
-
-    Bytes gather in a buffer of `high_water_bytes` taken from a pool (fresh memory costs more in
-    page faults than the copy into it). A full one is written out while the next one fills.
-    """
-
-    def __init__(self, staging: Staging, prefix: bytes, limit_bytes: int) -> None:
-        """Use `Staging.begin`."""
-        self.on_drain: Callable[[], None] | None = None
-        self.size = 0
-        self._staging = staging
-        self._limit = limit_bytes
-        self._file = OpenFile(staging)
-        self._buffer = staging.take_buffer()
-        self._filled = 0
-        self._full: deque[memoryview] = deque()  # waiting to be written out
-        self._head = b""
-        self._hasher = hashlib.sha256()
-        self._hashed = 0  # bytes of the buffer being written out that are hashed already
-        self._turned = False  # the first buffer is full: threads hash now
-        self._unsynced = 0
-        self._flush: asyncio.Task[None] | None = None
-        self._error: ScrignoError | None = None
-        self._reserved = 0
-        self._owes_drain = False  # write() has answered False
-        self._over = False
-        self.write(prefix)
-
-    def write(self, fragment: memoryview | bytes) -> bool:
-        """Take a copy of `fragment`; False asks the caller to stop until `on_drain` is called."""
-        length = len(fragment)
-        self.size += length
-        if self._error is not None or self._over:
-            return True  # drained without being kept; seal() says why
-        if self.size > self._limit:
-            self._error = ObjectTooLarge(f"the object is larger than {self._limit} bytes")
-            return True
-        end = self._filled + length
-        if end <= len(self._buffer):
-            self._buffer[self._filled : end] = fragment
-            self._filled = end
-            if not self._turned and end - self._hashed >= HASH_BYTES:
-                # Beside the sender's work; later buffers are hashed by the thread that writes them.
-                self._hasher.update(self._buffer[self._hashed : end])
-                self._hashed = end
-        else:
-            self._spread(memoryview(fragment))
-        if not self._full:
-            return True
-        self._owes_drain = True
-        return False
-
-    def _spread(self, fragment: memoryview) -> None:
-        while fragment and self._error is None:
-            count = min(len(fragment), len(self._buffer) - self._filled)
-            self._buffer[self._filled : self._filled + count] = fragment[:count]
-            self._filled += count
-            fragment = fragment[count:]
-            if self._filled == len(self._buffer) and fragment:
-                self._turn_over()
-
-    def _turn_over(self) -> None:
-        """Hand the full buffer to the flush and begin the next one."""
-        self._turned = True
-        self._head = self.head
-        try:
-            self._reserve_room()
-        except StagingFull as error:
-            self._error = error
-            return
-        self._full.append(self._buffer)
-        self._buffer, self._filled = self._staging.take_buffer(), 0
-        if self._flush is None:
-            content = self._full.popleft()
-            self._flush = asyncio.get_running_loop().create_task(self._flush_out(content))
-
-    @property
-    def head(self) -> bytes:
-        """The first bytes of the file (prefix included), at most HEAD_BYTES."""
-        return self._head or bytes(self._buffer[: min(self._filled, HEAD_BYTES)])
-
-    def seal_early(self) -> Sealed | None:
-        """Answer a small object that is still to be written; None: it is for `seal` to answer.
-
-        Whatever is done with it first writes it, so that no job of its own is needed for that.
-        Raises StagingFull; nothing is left then.
-        """
-        if self._turned or self._over or self._error is not None:
-            return None
-        try:
-            self._reserve_room()
-        except StagingFull:
-            self.discard()
-            raise
-        self._hasher.update(self._buffer[self._hashed : self._filled])  # under HASH_BYTES
-        sealed = Sealed(
-            self._staging,
-            self._file,
-            digest=self._hasher.hexdigest(),
-            size=self.size,
-            arriving=self._reserved,
-            buffer=self._buffer,
-        )
-        self._over, self._reserved = True, 0
-        self._buffer, self._filled = memoryview(bytearray()), 0
-        return sealed
-
-    async def seal(self) -> Sealed:
-        """Write everything to the unnamed file and answer it, hashed.
-
-        A small object is opened, written and hashed in one hop to the executor.
-        Raises StagingFull, StagingFailed, ObjectTooLarge; nothing is left then.
-        """
-        try:
-            while self._flush is not None:
-                await asyncio.wait([self._flush])
-            if self._error is not None:
-                raise self._error
-            if self._over:
-                raise StagingFailed("the object was discarded")
-            try:
-                self._reserve_room()
-                await self._file.run(self._write_out, self._buffer[: self._filled])
-            except OSError as error:
-                raise failed(error) from error
-            if self._over:
-                raise StagingFailed("the object was discarded while it was sealed")
-        except BaseException:
-            self.discard()
-            raise
-        sealed = Sealed(
-            self._staging,
-            self._file,
-            digest=self._hasher.hexdigest(),
-            size=self.size,
-            arriving=self._reserved,
-        )
-        self._head, self._over, self._reserved = self.head, True, 0
-        self._give_back()
-        return sealed
-
-    def discard(self) -> None:
-        """Leave nothing; idempotent, harmless after seal()."""
-        if self._over:
-            return
-        self._over = True
-        self._full.clear()
-        self._staging.settle(self._reserved)
-        self._reserved = 0
-        if not self._file.busy:
-            self._give_back()
-        self._file.close()
-
-    def _give_back(self) -> None:
-        self._staging.give_buffer(self._buffer)
-        self._buffer, self._filled = memoryview(bytearray()), 0
-
-    def _reserve_room(self) -> None:
-        if not self._staging.reserve(self.size - self._reserved):
-            raise StagingFull("staging has reached its capacity")
-        self._reserved = self.size
-
-    async def _flush_out(self, content: memoryview) -> None:
-        try:
-            while True:
-                await self._file.run(self._write_out, content)
-                self._staging.give_buffer(content)
-                if not self._full:
-                    break
-                content = self._full.popleft()
-        except OSError as error:
-            self._error = failed(error)
-        except StagingFailed as error:
-            self._error = error
-        finally:
-            self._full.clear()
-            self._flush = None
-        if self._owes_drain and not self._over:
-            self._owes_drain = False
-            if self.on_drain is not None:
-                self.on_drain()
-
-    def _write_out(self, content: memoryview) -> None:
-        if self._file.fd < 0:
-            self._file.fd = self._staging.unnamed()
-        write_all(self._file.fd, content)
-        self._hasher.update(content[self._hashed :])
-        self._hashed = 0  # of the next buffer
-        self._unsynced += len(content)
-        if self._unsynced >= SYNC_EVERY_BYTES:
-            # a large object is written back as it comes, so that the last fsync is short
-            self._unsynced = 0
-            os.fdatasync(self._file.fd)
 
 
 def _close_all(fds: list[int]) -> None:
