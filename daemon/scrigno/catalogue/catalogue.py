@@ -12,10 +12,11 @@ from scrigno.core.counters import Counters
 from scrigno.db.engine import Database
 from scrigno.db.sqlite import Connection
 
-from . import copies, details, fixity, inbox, maintenance, standing, studies
+from . import copies, details, fixity, identity, inbox, maintenance, standing, studies
 from .cases import CaseBook
 from .find import Portion, Search
 from .gains import HELD, MISSING
+from .identity import RecoveryMark
 from .intake import Intake
 from .lifecycle import Lifecycle
 from .query import FindQuery
@@ -233,6 +234,42 @@ class Catalogue:
         dropped = await self._over_all(copies.forget_range, volume)
         await self._db.write(lambda connection: copies.forget_tally(connection, volume))
         return dropped
+
+    async def volume_uuids(self) -> dict[str, str]:
+        """Return the uuid of the disk that each volume was when its copies were recorded."""
+        return await self._db.read(identity.uuids)
+
+    async def remember_volume(self, volume: str, uuid: str) -> None:
+        """Record which disk the copies of a volume are on."""
+        await self._db.write(lambda connection: identity.remember(connection, volume, uuid))
+
+    async def volume_recoveries(self) -> dict[str, RecoveryMark]:
+        """Return the volumes that fell and are to be caught up."""
+        return await self._db.read(identity.recoveries)
+
+    async def begin_volume_recovery(self, volume: str, since: datetime) -> None:
+        """Record that copies on `volume` of objects that came from `since` on are doubted."""
+        await self._db.write(lambda connection: identity.begin_recovery(connection, volume, since))
+
+    async def note_volume_checked(self, volume: str, checked: int) -> None:
+        """Record up to which object the doubted copies were read back."""
+        await self._db.write(lambda connection: identity.note_checked(connection, volume, checked))
+
+    async def end_volume_recovery(self, volume: str) -> None:
+        """Record that a volume is caught up."""
+        await self._db.write(lambda connection: identity.end_recovery(connection, volume))
+
+    async def held_since(
+        self, volume: str, since: datetime, after: int, limit: int = 100
+    ) -> list[tuple[int, StoredKey]]:
+        """Return numbers and objects that came since then and that `volume` is said to hold."""
+        return await self._db.read(
+            lambda connection: identity.held_since(connection, volume, since, after, limit)
+        )
+
+    async def owed_to(self, volume: str) -> tuple[int, int]:
+        """Return how many objects and bytes a volume is owed."""
+        return await self._db.read(lambda connection: identity.owed_to(connection, volume))
 
     async def verified(self, sop_instance_uid: str, volume: str, at: datetime) -> bool:
         """Record that the copy was read back and its digest was right."""

@@ -19,7 +19,7 @@ from .records import Copy, CopyState, Debt, StoredKey, VolumeTally
 
 _STATES: Final = {HELD: CopyState.HELD, OWED: CopyState.OWED, MISSING: CopyState.MISSING}
 # Numbers of inbox debts start here, so that they come after all others.
-_INBOX_DEBTS: Final = 1 << 60
+INBOX_DEBTS: Final = 1 << 60
 _NAMES_AT_ONCE: Final = 500
 
 
@@ -237,7 +237,7 @@ def named(connection: Connection, name: str) -> tuple[Shelf, int, int] | None:
 def debts(connection: Connection, volume: str, after: int, limit: int) -> list[Debt]:
     """Return what `volume` needs, in the order it came, the inbox last."""
     found: list[Debt] = []
-    for shelf, first in ((ARCHIVE, 0), (INBOX, _INBOX_DEBTS)):
+    for shelf, first in ((ARCHIVE, 0), (INBOX, INBOX_DEBTS)):
         if len(found) == limit:
             break
         numbers = [
@@ -248,7 +248,7 @@ def debts(connection: Connection, volume: str, after: int, limit: int) -> list[D
                 (volume, max(after - first, 0), limit - len(found)),
             )
         ]
-        for number, stored in _stored(connection, shelf, numbers):
+        for number, stored in stored_by_number(connection, shelf, numbers):
             found.append(
                 Debt(
                     debt_id=first + number,
@@ -279,7 +279,7 @@ def staged(connection: Connection, names: Collection[str] | None) -> list[Stored
                     parameters,
                 )
             )
-        found += (stored for _, stored in _stored(connection, shelf, numbers))
+        found += (stored for _, stored in stored_by_number(connection, shelf, numbers))
     return found
 
 
@@ -304,7 +304,7 @@ def stored_after(connection: Connection, after: int, limit: int) -> list[StoredK
             "SELECT id FROM instance WHERE id > ? ORDER BY id LIMIT ?", (after, limit)
         )
     ]
-    return [stored for _, stored in _stored(connection, ARCHIVE, numbers)]
+    return [stored for _, stored in stored_by_number(connection, ARCHIVE, numbers)]
 
 
 def copies_of(
@@ -335,13 +335,14 @@ def stored(
     """Return these objects of a shelf, their numbers counted from `first`."""
     return [
         replace(one, instance_id=first + number) if first else one
-        for number, one in _stored(connection, shelf, numbers)
+        for number, one in stored_by_number(connection, shelf, numbers)
     ]
 
 
-def _stored(
+def stored_by_number(
     connection: Connection, shelf: Shelf, numbers: Sequence[int]
 ) -> list[tuple[int, StoredKey]]:
+    """Return the objects of a shelf under these numbers, each with its number."""
     rows: dict[int, Any] = {}
     for place in range(0, len(numbers), _NAMES_AT_ONCE):
         some = numbers[place : place + _NAMES_AT_ONCE]

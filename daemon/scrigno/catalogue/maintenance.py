@@ -24,6 +24,7 @@ _TABLES: Final = (
     "institution",
     "origin",
     "volume_tally",
+    "volume_recovery",
     "study_protection",
     "study_read",
     "protection_copy",
