@@ -16,6 +16,7 @@ from pydicom.filewriter import write_dataset
 from scrigno.archive.backups import BackupRules, IndexBackups
 from scrigno.archive.importer import Importer
 from scrigno.archive.inbox import Inbox
+from scrigno.archive.indexkeeper import IndexKeeper, KeeperTiming
 from scrigno.archive.ingest import Ingest, IngestRules, Receipt, Reception
 from scrigno.archive.mend import Mender
 from scrigno.archive.quarantine import Quarantine
@@ -148,6 +149,7 @@ class Box:
     )
     names: tuple[str, ...] = ("data", "backup1")
     replicating: bool = False
+    keeping: bool = False  # the index is opened and looked after by its keeper
     staging_capacity: int = 256 << 20
     events: list[Event] = field(default_factory=list)
     scrub_rules: ScrubRules = field(default_factory=lambda: ScrubRules(max_bytes_per_s=1 << 40))
@@ -187,8 +189,13 @@ class Box:
             clock=self.clock,
             max_studies=lambda: self.rules.max_studies,
         )
-        await self.catalogue.open()
+        if not self.keeping:
+            await self.catalogue.open()
         self._compose()
+        if self.keeping:
+            await self.keeper.open()
+            self.recovery.start()
+            self.keeper.start()
         return self
 
     def _compose(self) -> None:
@@ -298,6 +305,21 @@ class Box:
             clock=self.clock,
             rules=lambda: BackupRules(last=2, daily=0, weekly=0),
         )
+        self.keeper = IndexKeeper(
+            catalogue=self.catalogue,
+            path=self.root / "state" / "index.db",
+            volumes=self.volumes,
+            staging=self.staging,
+            backups=self.backups,
+            rebuilder=self.rebuilder,
+            reconciler=self.reconciler,
+            recovery=self.recovery,
+            counters=self.counters,
+            clock=self.clock,
+            bus=self.bus,
+            replaced=(self.taking.forget_studies, self.scrubber.reload),
+            timing=KeeperTiming(poll_s=0.1, check_pause_s=0.001),
+        )
         self.inbox = Inbox(
             catalogue=self.catalogue,
             volumes=self.volumes,
@@ -314,6 +336,7 @@ class Box:
         await self.recovery.close()
         await self.replicator.close()
         await self.backups.close()
+        await self.keeper.close()
         self.taking.close()
         await self.catalogue.close()
         await self.volumes.close()

@@ -1,14 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """The index is damaged, deleted or put back by an operator: afterwards every object is known."""
 
+import asyncio
 import json
+import shutil
+import sys
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
-from archivebox import Box
+from archivebox import Box, Made, made
 
 from scrigno.archive.backups import BackupRules, IndexBackup, superfluous
-
+from scrigno.archive.indexkeeper import IndexState
+from scrigno.core.errors import CommandError, ScrignoError
+from scrigno.db import file as database_file
+from scrigno.db.errors import DatabaseDamaged, DatabaseError, DatabaseUnavailable
+from scrigno.db.writer import Writer
 
 # backups ---------------------------------------------------------------------------------------
 
@@ -61,3 +70,346 @@ async def test_a_backup_is_read_back_and_says_what_is_in_it(box: Box) -> None:
         box.backups._notes.clear()
         (one,) = [each for each in await box.backups.listed() if each.volume == "data"]
         assert one.verified_at is None
+
+
+# the way back ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def kept_box(tmp_path: Path) -> AsyncIterator[Box]:
+    """A box whose index is looked after."""
+    one = await Box(tmp_path, keeping=True).open()
+    try:
+        yield one
+    finally:
+        await one.close()
+
+
+async def store_some(box: Box, first: int, last: int) -> list[Made]:
+    objects = [made(number, study=1 + number % 3) for number in range(first, last)]
+    for one in objects:
+        await box.store(one)
+    return objects
+
+
+async def counts(box: Box) -> tuple[int, int, int, int, int, dict[str, tuple[int, int]]]:
+    totals = await box.catalogue.totals()
+    tallies = await box.catalogue.volume_tallies()
+    return (
+        totals.patients,
+        totals.studies,
+        totals.series,
+        totals.instances,
+        totals.size_bytes,
+        {
+            name: (tally.held + tally.owed + tally.missing, tally.held)
+            for name, tally in tallies.items()
+        },
+    )
+
+
+async def is_back(box: Box) -> bool:
+    return (
+        box.keeper.facts.state is IndexState.OPEN
+        and not box.keeper.facts.pending_volumes
+        and box.recovery.pending == 0
+    )
+
+
+def set_aside(box: Box) -> list[str]:
+    found = (path.name for path in (box.root / "state").glob("index.db.aside-*"))
+    return sorted(name for name in found if not name.endswith("-wal"))
+
+
+def spoil(path: Path) -> None:
+    """Overwrite pages in the middle of a database file."""
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        for place in range(8192, size, 3 * 4096):
+            file.seek(place)
+            file.write(b"\xa5" * 2048)
+
+
+async def settled(box: Box) -> None:
+    """Pay every debt and let staging go of what may go."""
+    for volume in box.volumes.ordered:
+        await box.replicator.pay(volume)
+    await box.replicator.tidy()
+
+
+@pytest.mark.spec("DB-3")
+@pytest.mark.parametrize("damage", ["deleted", "spoiled", "garbage", "empty"])
+@pytest.mark.parametrize("backup", [True, False], ids=["backup", "no-backup"])
+async def test_an_index_that_is_damaged_or_gone_at_the_start_comes_back_with_every_object(
+    tmp_path: Path, damage: str, backup: bool
+) -> None:
+    box = await Box(tmp_path, keeping=True).open()
+    await store_some(box, 1, 20)
+    if backup:
+        await box.backups.make()
+    await store_some(box, 20, 30)
+    await settled(box)
+    await store_some(box, 30, 33)  # stand in the journal too
+    await box.store(made(50), hold="unapproved-node")
+    before = await counts(box)
+    await box.close()
+    path = tmp_path / "state" / "index.db"
+    match damage:
+        case "deleted":
+            path.unlink()
+        case "spoiled":
+            spoil(path)
+        case "garbage":
+            path.write_bytes(b"\x00no database\xff" * 5000)
+        case "empty":
+            path.write_bytes(b"x")
+    box = await Box(tmp_path, keeping=True).open()
+    try:
+        await box.until(lambda: is_back(box), 20)
+        await settled(box)
+        after = await counts(box)
+        assert after[:5] == before[:5]
+        assert {name: pair[0] for name, pair in after[5].items()} == {
+            name: pair[0] for name, pair in before[5].items()
+        }
+        assert await box.inbox.counts() == {"unapproved-node": 1}
+        assert await box.catalogue.check() == []
+        facts = box.keeper.facts
+        assert bool(facts.restored_from) is backup
+        assert set_aside(box) == ([] if damage == "deleted" else list(facts.set_aside))
+        assert len(set_aside(box)) == (0 if damage == "deleted" else 1)
+        assert not (tmp_path / "state" / "index.db.replay").exists()
+        assert (await box.reconciler.reconcile()).found == 0
+        assert (await box.verifier.verify()).copies_bad == 0
+    finally:
+        await box.close()
+
+
+@pytest.mark.spec("DB-3")
+async def test_a_new_box_opens_an_empty_index_at_once(kept_box: Box) -> None:
+    assert kept_box.keeper.facts.state is IndexState.OPEN
+    assert (await kept_box.catalogue.totals()).instances == 0
+    assert kept_box.counters.value("index_replacements") == 0
+
+
+@pytest.mark.spec("DB-3")
+async def test_an_index_that_is_damaged_while_in_use_is_restored_and_the_box_goes_on(
+    kept_box: Box,
+) -> None:
+    box = kept_box
+    await store_some(box, 1, 60)
+    await settled(box)
+    await box.backups.make()
+    await store_some(box, 60, 70)
+    before = await counts(box)
+    await box.catalogue.close()
+    await box.catalogue.open()  # everything is in the file and nothing in a cache
+    box.keeper._inodes = await asyncio.to_thread(box.keeper._file_inodes)
+    spoil(box.root / "state" / "index.db")
+    with pytest.raises(DatabaseError):
+        async for _ in box.catalogue.all_keys():
+            pass
+    await box.until(lambda: box.counters.value("index_replacements") == 1, 20)
+    await box.until(lambda: is_back(box), 20)
+    assert (await counts(box))[:5] == before[:5]
+    assert len(set_aside(box)) == 1
+    await store_some(box, 70, 75)
+    assert (await box.catalogue.totals()).instances == 74
+
+
+@pytest.mark.spec("DB-3")
+async def test_an_index_that_is_deleted_while_in_use_loses_no_row(kept_box: Box) -> None:
+    box = kept_box
+    await store_some(box, 1, 30)
+    before = await counts(box)
+    for path in (box.root / "state").glob("index.db*"):
+        if not path.name.endswith((".made",)):
+            path.unlink()
+    await box.until(lambda: box.counters.value("index_rescues") == 1)
+    await box.until(lambda: is_back(box), 20)
+    assert await counts(box) == before  # origins and times too: nothing was read from files
+    row = await box.catalogue.instance(made(2, study=3).uid)
+    assert row is not None
+    await box.close()
+    await box.open()
+    assert await counts(box) == before
+
+
+@pytest.mark.spec("DB-3")
+async def test_an_index_is_not_thrown_away_while_the_disk_fails(
+    kept_box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = kept_box
+    await store_some(box, 1, 5)
+    await box.backups.make()
+
+    def fails(folder: Path) -> None:
+        raise DatabaseUnavailable("The system disk does not do what it is asked (EIO).")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(database_file, "canary", fails)
+        box.keeper._heard(DatabaseDamaged("malformed, says a disk that reads badly"))
+        await box.until(lambda: box.keeper.facts.state is IndexState.WAITING)
+        await asyncio.sleep(0.3)
+        assert "does not do" in box.keeper.facts.reason
+        assert box.counters.value("index_replacements") == 0
+    await box.until(lambda: is_back(box))
+    assert box.counters.value("index_replacements") == 0
+    assert box.counters.value("index_false_alarms") == 1
+    assert (await box.catalogue.totals()).instances == 4
+    assert set_aside(box) == []
+
+
+@pytest.mark.spec("DB-3")
+async def test_a_log_that_cannot_be_synced_is_opened_anew_and_the_journal_played_again(
+    kept_box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = kept_box
+    await store_some(box, 1, 5)
+
+    def fails(self: Writer) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Writer, "_sync_log", fails)
+        await box.store(made(6))
+        with pytest.raises(DatabaseError):
+            await box.catalogue.sync()
+    await box.until(lambda: box.counters.value("index_reopenings") >= 1)
+    await box.until(lambda: is_back(box), 20)
+    await box.store(made(7))
+    await box.catalogue.sync()
+    await box.until(lambda: is_back(box), 20)
+    assert (await box.catalogue.totals()).instances == 6
+    assert set_aside(box) == []
+
+
+@pytest.mark.spec("DB-3")
+async def test_an_index_that_another_process_has_is_opened_when_it_lets_go(tmp_path: Path) -> None:
+    box = await Box(tmp_path, keeping=True).open()
+    await store_some(box, 1, 5)
+    await box.close()
+    program = (
+        "import sys, fcntl, time\n"
+        "file = open(sys.argv[1], 'r+b')\n"
+        "fcntl.lockf(file, fcntl.LOCK_EX, 0, 0)\n"
+        "print('locked', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    other = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-c", program, str(tmp_path / "state" / "index.db")),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert other.stdin is not None
+    assert other.stdout is not None
+    await other.stdout.readline()
+    monkey = pytest.MonkeyPatch()
+    monkey.setattr("scrigno.db.sqlite.BUSY_TIMEOUT_MS", 100)
+    try:
+        box = await Box(tmp_path, keeping=True).open()
+        assert box.keeper.facts.state is IndexState.WAITING
+        with pytest.raises(DatabaseError):
+            await box.catalogue.totals()
+        other.stdin.close()
+        await other.wait()
+        await box.until(lambda: is_back(box))
+        assert (await box.catalogue.totals()).instances == 4
+        assert set_aside(box) == []
+    finally:
+        monkey.undo()
+        await box.close()
+
+
+@pytest.mark.spec("DB-3")
+async def test_an_operator_restores_a_backup_on_the_running_box_and_no_object_is_missing(
+    kept_box: Box,
+) -> None:
+    box = kept_box
+    await store_some(box, 1, 10)
+    await settled(box)
+    (first, _) = await box.backups.make()
+    await store_some(box, 10, 25)
+    await settled(box)
+    before = await counts(box)
+    arriving = asyncio.create_task(store_some(box, 100, 120))
+    report = await box.keeper.restore("data", first.name)
+    outcome = await asyncio.gather(arriving, return_exceptions=True)
+    assert report.set_aside in set_aside(box)
+    assert report.skipped == ()
+    assert report.taken_in >= 15
+    await box.until(lambda: is_back(box))
+    if isinstance(outcome[0], BaseException):  # refused while the index was exchanged
+        assert isinstance(outcome[0], ScrignoError)
+        await store_some(box, 100, 120)
+    assert (await box.catalogue.totals()).instances == before[3] + 20
+    assert await box.catalogue.check() == []
+    with pytest.raises(CommandError):
+        await box.keeper.restore("data", "nothing.db")
+
+
+@pytest.mark.spec("DB-3")
+async def test_a_damaged_backup_is_passed_over_for_the_next_one(tmp_path: Path) -> None:
+    box = await Box(tmp_path, keeping=True).open()
+    await store_some(box, 1, 10)
+    made_now = await box.backups.make()
+    with (tmp_path / made_now[0].volume / made_now[0].key).open("r+b") as file:
+        file.seek(5000)
+        file.write(b"\xff" * 300)
+    before = await counts(box)
+    await box.close()
+    (tmp_path / "state" / "index.db").unlink()
+    box = await Box(tmp_path, keeping=True).open()
+    try:
+        await box.until(lambda: is_back(box), 20)
+        assert box.keeper.facts.restored_from.endswith("of volume backup1")
+        assert (await counts(box))[:5] == before[:5]
+    finally:
+        await box.close()
+
+
+@pytest.mark.spec("DB-3")
+async def test_a_volume_that_was_away_is_compared_when_it_is_back(tmp_path: Path) -> None:
+    box = await Box(tmp_path, keeping=True).open()
+    await store_some(box, 1, 5)
+    await settled(box)
+    await box.backups.make()
+    box.change(ack_copies=1)
+    await store_some(box, 5, 9)
+    before = await counts(box)
+    await box.close()
+    (tmp_path / "state" / "index.db").unlink()
+    data = tmp_path / "data"
+    data.rename(tmp_path / "unplugged")
+    shutil.rmtree(tmp_path / "staging")  # the journal went with the system disk
+    box = await Box(tmp_path, keeping=True, names=("data", "backup1")).open()
+    try:
+        await box.until(lambda: box.keeper.facts.pending_volumes == ("data",), 20)
+        assert box.keeper.facts.state is IndexState.OPEN
+        assert "data" in box.keeper.facts.reason
+        shutil.rmtree(data)
+        (tmp_path / "unplugged").rename(data)
+        await box.until(lambda: is_back(box), 30)
+        assert (await counts(box))[:5] == before[:5]
+    finally:
+        await box.close()
+
+
+@pytest.mark.spec("DB-3")
+async def test_a_check_of_the_open_index_finds_what_no_query_met(kept_box: Box) -> None:
+    box = kept_box
+    await store_some(box, 1, 60)
+    await settled(box)
+    await box.backups.make()
+    box.keeper._check_at_s = 0
+    await box.until(lambda: box.keeper.facts.checked_at is not None)
+    before = await counts(box)
+    await box.catalogue.close()
+    await box.catalogue.open()
+    box.keeper._inodes = await asyncio.to_thread(box.keeper._file_inodes)
+    spoil(box.root / "state" / "index.db")
+    box.keeper._check_at_s = 0
+    await box.until(lambda: box.counters.value("index_replacements") == 1, 20)
+    await box.until(lambda: is_back(box), 20)
+    assert (await counts(box))[:5] == before[:5]

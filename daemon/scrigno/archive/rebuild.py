@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 ADDS_AT_ONCE: Final = 128
 MAX_NAMED: Final = 10_000
 OWED_AT_ONCE: Final = 1000
+HEAD_BYTES: Final = 256 << 10
 
 
 @dataclass(slots=True)
@@ -109,8 +110,27 @@ class Rebuilder:
         """
         report = RebuildReport()
         digest, size = await volume.digest(key)
-        head = await volume.head(key, 256 << 10)
+        head = await volume.head(key, HEAD_BYTES)
         return await self._object(volume, Scanned(key, size, digest, head), report)
+
+    async def take_in_kept(self, volume: Volume) -> int:
+        """Make objects of the inbox known that stand on `volume` without a row; return how many.
+
+        Raises VolumeError, DatabaseError.
+        """
+        taken = 0
+        async with aclosing(volume.walk(INBOX_PREFIX)) as files:
+            async for key, size in files:
+                if not key.endswith(".dcm") or await self._catalogue.stored_key(key) is not None:
+                    continue
+                digest, _ = await volume.digest(key)
+                if key != inbox_key(digest):
+                    log.warning("volume %s: %s is damaged", volume.spec.name, key)
+                    continue
+                scanned = Scanned(key, size, digest, await volume.head(key, HEAD_BYTES))
+                await self._catalogue.inbox_add(await self._inbox_item(volume, scanned))
+                taken += 1
+        return taken
 
     def _sources(self, name: str | None) -> list[Volume]:
         if name is None:

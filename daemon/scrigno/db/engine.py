@@ -150,7 +150,10 @@ class Database:
         pragma = "integrity_check" if thorough else "quick_check"
 
         def run() -> list[str]:
-            connection = open_reader(self.path)
+            try:
+                connection = open_reader(self.path)
+            except EngineError as error:
+                return [str(translated(error, self.path))]
             try:
                 found = [str(row[0]) for row in connection.execute(f"PRAGMA {pragma}").fetchall()]
                 broken = connection.execute("PRAGMA foreign_key_check").fetchmany(100)
@@ -193,6 +196,11 @@ class Database:
         """Whether it can be asked."""
         return self._writer is not None
 
+    @property
+    def failed(self) -> bool:
+        """Whether the writer takes nothing more until it is opened anew: its log was not synced."""
+        return self._writer is not None and self._writer.failed
+
     @contextmanager
     def _heard(self) -> Iterator[None]:
         """Tell of a failure of the file that passes by."""
@@ -219,7 +227,10 @@ class Database:
         return found
 
     def _check_table(self, table: str, pause_s: float) -> list[str]:
-        connection = open_reader(self.path)
+        try:
+            connection = open_reader(self.path)
+        except EngineError as error:
+            return [str(translated(error, self.path))]
         try:
             # Called in the middle of the check too (since 3.42): it sleeps there.
             connection.set_progress_handler(partial(_rest, pause_s / 50), GENTLE_STEPS)

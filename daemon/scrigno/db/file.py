@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from scrigno.host.files import sync_directory
+
 from .errors import DatabaseDamaged, DatabaseUnavailable, translated
 from .migrations import Schema
 from .sqlite import Connection, EngineError, open_reader
@@ -118,7 +120,7 @@ def set_aside(path: Path, now: datetime) -> Path | None:
         with suppress(FileNotFoundError):
             path.with_name(path.name + rest).rename(target.with_name(target.name + rest))
             there = True
-    sync_folder(path.parent)
+    sync_directory(path.parent)
     return target if there else None
 
 
@@ -140,16 +142,7 @@ def put_in_force(fresh: Path, path: Path) -> None:
         if path.with_name(path.name + rest).exists():
             raise FileExistsError(f"{path.name}{rest}")
     fresh.rename(path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    sync_directory(path.parent)
 
 
 def _drop_cache(path: Path) -> None:

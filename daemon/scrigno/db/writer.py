@@ -119,6 +119,11 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name=f"{path.stem}-writer", daemon=True)
         self._thread.start()
 
+    @property
+    def failed(self) -> bool:
+        """Whether a sync failed, after which nothing more is taken."""
+        return self._failed is not None
+
     async def submit(self, change: Callable[[Connection], T]) -> T:
         """Queue `change`; return its result once it is durable."""
         future: asyncio.Future[T] = self._loop.create_future()
