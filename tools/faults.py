@@ -32,14 +32,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="0: a new one")
     parser.add_argument("--write", action="store_true", help="write the page of the last runs")
     parser.add_argument("--only-write", action="store_true", help="run nothing, write the page")
-    parser.add_argument("--keep-going", type=int, default=1, metavar="N", help="run each N times")
+    parser.add_argument("--times", type=int, default=1, metavar="N", help="run each so often")
     options = parser.parse_args()
     RESULTS.mkdir(parents=True, exist_ok=True)
     red = 0
     if not options.only_write:
         chosen = matching(options.rows) if options.rows else ALL
         store = RESULTS / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.jsonl"
-        for row in [row for row in chosen for _ in range(options.keep_going)]:
+        for row in [row for row in chosen for _ in range(options.times)]:
             seed = options.seed or random.randrange(1 << 30)  # noqa: S311 - not a secret
             place = Path(tempfile.mkdtemp(prefix="scrigno-fault-"))
             place.chmod(0o755)
@@ -57,7 +57,7 @@ def main() -> int:
                 place.rmdir()
         sys.stdout.write(f"{len(chosen)} rows, {red} red; {store}\n")
     if options.write or options.only_write:
-        write_page(RESULTS, ROOT / "docs" / "developer" / "faults.md")
+        write_page(RESULTS, ROOT / "docs" / "developer" / "faults.md", [row.number for row in ALL])
     return 1 if red else 0
 
 

@@ -5,20 +5,31 @@ import re
 from pathlib import Path
 from typing import Any
 
+import fault_rows_bytes
 import fault_rows_disks
+import fault_rows_processes
+import fault_rows_proofs
+import fault_rows_staging
+from fault_run import Proof, Row, Timing, prove, run
 
-from fault_run import Row, Timing, run
+AnyRow = Row | Proof
 
-ALL: tuple[Row, ...] = tuple(
+ALL: tuple[AnyRow, ...] = tuple(
     sorted(
-        fault_rows_disks.ROWS,
+        (
+            *fault_rows_disks.ROWS,
+            *fault_rows_staging.ROWS,
+            *fault_rows_bytes.ROWS,
+            *fault_rows_processes.ROWS,
+            *fault_rows_proofs.ROWS,
+        ),
         key=lambda row: (int(re.match(r"\d+", row.number).group()), row.number),  # type: ignore[union-attr]
     )
 )
-SHORT: tuple[Row, ...] = tuple(row for row in ALL if row.short)
+SHORT: tuple[Row, ...] = tuple(row for row in ALL if isinstance(row, Row) and row.short)
 
 
-def matching(numbers: list[str]) -> tuple[Row, ...]:
+def matching(numbers: list[str]) -> tuple[AnyRow, ...]:
     """Return the rows of these numbers; "9" names 9a and 9b. Raises SystemExit for an unknown."""
     found = tuple(
         row
@@ -33,6 +44,10 @@ def matching(numbers: list[str]) -> tuple[Row, ...]:
     return found
 
 
-def run_row(row: Row, folder: Path, *, seed: int, timing: Timing | None = None) -> dict[str, Any]:
+def run_row(
+    row: AnyRow, folder: Path, *, seed: int, timing: Timing | None = None
+) -> dict[str, Any]:
     """Run one row of any kind."""
+    if isinstance(row, Proof):
+        return prove(row, folder)
     return run(row, folder, seed=seed, timing=timing)

@@ -4,22 +4,18 @@
 import os
 import shutil
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 from fault_disks import GIB
-from fault_run import HANG, IO_ERROR, Bars, Rig, Row, Timing
-from loopfs import sh
+from fault_run import HANG, IO_ERROR, Rig, Row, Timing, briefly, like
+from loopfs import LoopFilesystem, sh
 
 Fault = Generator[None, None, None]
 OFFLINE = ("volume-offline",)
 
 
-def _bars(like: Bars, **changed: object) -> Bars:
-    return Bars(**{**like.__dict__, **changed})
-
-
-def _dies(how: int) -> "object":
+def _dies(how: int) -> Callable[[Rig], Fault]:
     def break_it(rig: Rig) -> Fault:
         rig.data.die(how)
         yield
@@ -217,8 +213,6 @@ class other_disk:  # noqa: N801 - used as a context manager
     """A disk that is not the box's, with somebody's file on it."""
 
     def __init__(self, rig: Rig, name: str) -> None:
-        from loopfs import LoopFilesystem
-
         self._fs = LoopFilesystem(rig.folder / "elsewhere", name, "ext4", 64 << 20)
 
     def __enter__(self) -> Path:
@@ -265,74 +259,74 @@ def _stale_clone(rig: Rig) -> Fault:
 
 ROWS = (
     Row(
-        number="1", name="the data file system dies (ext4)", break_it=_dies(2), short=True,
-        bars=_bars(IO_ERROR, alerts=OFFLINE),
+        number="1", name="the data file system dies (ext4)", break_it=_dies(2), short=briefly(6),
+        bars=like(IO_ERROR, alerts=OFFLINE),
     ),
     Row(
         number="2", name="the data file system dies (xfs): no SIGBUS", break_it=_dies(2),
-        disks={"data": "xfs", "backup1": "ext4"}, bars=_bars(IO_ERROR, alerts=OFFLINE),
+        disks={"data": "xfs", "backup1": "ext4"}, bars=like(IO_ERROR, alerts=OFFLINE),
     ),
     Row(
         number="3a", name="the data file system dies, its log flushed", break_it=_dies(1),
-        bars=_bars(IO_ERROR, alerts=OFFLINE),
+        bars=like(IO_ERROR, alerts=OFFLINE),
     ),
     Row(
         number="3b", name="the data file system dies, all synced", break_it=_dies(0),
-        disks={"data": "xfs", "backup1": "btrfs"}, bars=_bars(IO_ERROR, alerts=OFFLINE),
+        disks={"data": "xfs", "backup1": "btrfs"}, bars=like(IO_ERROR, alerts=OFFLINE),
     ),
     Row(
         number="4a", name="the data block device fails (ext4)", break_it=_device_dies,
-        disks={"data": "ext4@nested", "backup1": "xfs"}, bars=_bars(IO_ERROR, alerts=OFFLINE),
+        disks={"data": "ext4@nested", "backup1": "xfs"}, bars=like(IO_ERROR, alerts=OFFLINE),
     ),
     Row(
         number="4b", name="the data block device fails (btrfs)", break_it=_device_dies,
         disks={"data": "btrfs@nested", "backup1": "ext4"},
-        bars=_bars(IO_ERROR, alerts=OFFLINE),
+        bars=like(IO_ERROR, alerts=OFFLINE),
     ),
     Row(
         number="5", name="a power cut of the data disk only, back at once",
-        break_it=_power_cut_and_back, bars=_bars(IO_ERROR, alerts=OFFLINE),
+        break_it=_power_cut_and_back, bars=like(IO_ERROR, alerts=OFFLINE),
     ),
     Row(
-        number="6", name="the data block device hangs", break_it=_hangs, short=True,
+        number="6", name="the data block device hangs", break_it=_hangs, short=briefly(16),
         disks={"data": "ext4@fuse", "backup1": "xfs"}, timing=Timing(fault_s=20),
-        bars=_bars(HANG, alerts=OFFLINE),
+        bars=like(HANG, alerts=OFFLINE),
     ),
     Row(
         number="7", name="the data file system is frozen", break_it=_frozen,
-        timing=Timing(fault_s=30), bars=_bars(HANG, alerts=OFFLINE),
+        timing=Timing(fault_s=30), bars=like(HANG, alerts=OFFLINE),
     ),
     Row(
         number="8", name="the data disk is a hundred times slower", break_it=_slow,
         disks={"data": "ext4@fuse", "backup1": "xfs"}, timing=Timing(fault_s=30),
-        bars=_bars(HANG, detect_s=20.0),
+        bars=like(HANG, detect_s=20.0),
     ),
     Row(
-        number="9a", name="the data file system goes read-only by an error", short=True,
+        number="9a", name="the data file system goes read-only by an error", short=briefly(6),
         break_it=_error_makes_it_read_only,
-        bars=_bars(IO_ERROR, alerts=("volume-readonly",)),
+        bars=like(IO_ERROR, alerts=("volume-readonly",)),
     ),
     Row(
         number="9b", name="the data file system is remounted read-only",
-        break_it=_remounted_read_only, bars=_bars(IO_ERROR, alerts=("volume-readonly",)),
+        break_it=_remounted_read_only, bars=like(IO_ERROR, alerts=("volume-readonly",)),
     ),
     Row(
         number="10", name="ext4 with errors=continue meets corruption",
         break_it=_error_is_ignored, disk_options={"data": {"mount": ("-o", "errors=continue")}},
-        bars=_bars(IO_ERROR, alerts=OFFLINE),
+        bars=like(IO_ERROR, alerts=OFFLINE),
     ),
     Row(
         number="11", name="fsync fails once and then lies", break_it=_fsync_lies,
-        disks={"data": "ext4@tmpfs", "backup1": "xfs"}, bars=IO_ERROR, short=True,
+        disks={"data": "ext4@tmpfs", "backup1": "xfs"}, bars=IO_ERROR, short=briefly(6),
     ),
     Row(
         number="12", name="the data volume is full", break_it=_full,
-        disk_options={"data": {"size": GIB}}, bars=_bars(IO_ERROR, alerts=("volume-full",)),
+        disk_options={"data": {"size": GIB}}, bars=like(IO_ERROR, alerts=("volume-full",)),
     ),
     Row(
-        number="13", name="every volume is full", break_it=_all_full, short=True,
+        number="13", name="every volume is full", break_it=_all_full, short=briefly(8),
         disk_options={"data": {"size": GIB}, "backup1": {"size": GIB}},
-        bars=_bars(
+        bars=like(
             IO_ERROR, next_ack_s=None, refused=None, alerts=("volume-full",)
         ),
     ),
@@ -341,40 +335,40 @@ ROWS = (
         disk_options={"data": {"size": GIB, "mkfs": ("-N", "4096")}}, bars=IO_ERROR,
     ),
     Row(
-        number="17a", name="the backup dies and returns", break_it=_backup_dies, short=True,
-        target="backup1", bars=_bars(IO_ERROR, alerts=OFFLINE),
+        number="17a", name="the backup dies and returns", break_it=_backup_dies,
+        target="backup1", bars=like(IO_ERROR, alerts=OFFLINE),
     ),
     Row(
         number="17b", name="the backup is absent at the start and returns later",
         break_it=_backup_comes_late, target="backup1",
-        bars=_bars(IO_ERROR, refused=None, reads_pct=None, web_pct=None, next_ack_s=None),
+        bars=like(IO_ERROR, refused=None, reads_pct=None, web_pct=None, next_ack_s=None),
         note="images and pages are away while the daemon starts anew; not judged there",
     ),
     Row(
         number="18", name="data and backup die together", break_it=_both_die,
-        bars=_bars(
+        bars=like(
             IO_ERROR, next_ack_s=None, refused=None, reads_pct=None, alerts=OFFLINE
         ),
     ),
     Row(
         number="19", name="the data disk dies again while it is caught up",
-        break_it=_dies_while_it_recovers, bars=_bars(IO_ERROR, alerts=OFFLINE, settle_s=180.0),
+        break_it=_dies_while_it_recovers, bars=like(IO_ERROR, alerts=OFFLINE, settle_s=180.0),
     ),
     Row(
         number="20", name="a flapping disk", break_it=_flaps, timing=Timing(fault_s=40),
-        bars=_bars(IO_ERROR, alerts=OFFLINE, settle_s=300.0),
+        bars=like(IO_ERROR, alerts=OFFLINE, settle_s=300.0),
     ),
     Row(
-        number="21", name="umount -l of the data volume", break_it=_pulled, short=True,
-        bars=_bars(IO_ERROR, detect_s=1.0, alerts=("volume-absent",)),
+        number="21", name="umount -l of the data volume", break_it=_pulled, short=briefly(5),
+        bars=like(IO_ERROR, detect_s=1.0, alerts=("volume-absent",)),
     ),
     Row(
         number="22", name="a wrong disk is mounted at the data path", break_it=_wrong_disk,
-        bars=_bars(IO_ERROR, alerts=("volume-foreign",)),
+        bars=like(IO_ERROR, alerts=("volume-foreign",)),
     ),
     Row(
         number="23", name="an old clone of the volume is mounted", break_it=_stale_clone,
-        bars=_bars(
+        bars=like(
             IO_ERROR, refused=None, next_ack_s=None, reads_pct=None, web_pct=None,
             alerts=("volume-foreign",),
         ),

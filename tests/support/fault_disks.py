@@ -13,6 +13,8 @@ import subprocess  # noqa: TID251 - the tests' own tools, not the product's
 import time
 from pathlib import Path
 
+import psutil
+
 from fusefs import FuseFolder
 from loopfs import LoopFilesystem, sh
 
@@ -249,6 +251,18 @@ class Disk:
         assert self._leg is not None
         self._leg.shutdown(2)
 
+    def leg_back(self) -> None:
+        """Seat the second leg again and mount the mirror; nobody may be using it."""
+        assert self._leg is not None
+        self.unmount()
+        sh("losetup", "-d", self._leg_device)
+        self._leg.unmount()
+        self._leg.mount()
+        second = self._leg.mount_point / "leg.img"
+        self._leg_device = sh("losetup", "-f", "--show", str(second))
+        sh("btrfs", "device", "scan", self.fs.device, self._leg_device)
+        self.mount()
+
     # -- the end -------------------------------------------------------------------------------
 
     def close(self) -> None:
@@ -283,8 +297,6 @@ def forget_caches() -> None:
 
 def left_behind(folder: Path) -> list[str]:
     """Name mounts, loop devices and processes that a row left below `folder`."""
-    import psutil
-
     found = [
         f"mount {line.split()[1]}"
         for line in Path("/proc/self/mounts").read_text().splitlines()

@@ -102,8 +102,12 @@ class Load:
         self._run(self._observe)
 
     def rest(self) -> None:
-        """Let senders and canary pause for good; readers and observer go on."""
+        """Let senders and canary pause; readers and observer go on."""
         self._quiet.set()
+
+    def resume(self) -> None:
+        """Let senders and canary go on."""
+        self._quiet.clear()
 
     def stop(self) -> None:
         """End the load; every tool that still runs is given time to end by itself first."""
@@ -143,8 +147,11 @@ class Load:
     def _sender(self, number: int) -> None:
         chance = random.Random(self._seed * 31 + number)
         again: list[Made] = []
-        for turn in itertools.count():
-            if self._quiet.is_set():
+        study = self.maker.new_study()
+        for turn in itertools.count(1):
+            while self._quiet.is_set() and not self._halt.is_set():
+                self._halt.wait(0.1)
+            if self._halt.is_set():
                 return
             if turn % 10 == 0:
                 study = self.maker.new_study()
@@ -154,7 +161,13 @@ class Load:
             batch = again[:10] + [self.maker.make(kind, study) for kind in kinds]
             self._store(batch, f"SENDER{number}")
             again = [made for made in batch + again[10:] if made.uid not in self.ledger.entries]
-            self._quiet.wait(self.pause_s * chance.uniform(0.5, 1.5))
+            self._halt.wait(self.pause_s * chance.uniform(0.5, 1.5))
+
+    def store_one(self, kind: str = "small") -> tuple[Made, str]:
+        """Send one object now; returns it and its answer, "none" when none came."""
+        made = self.maker.make(kind, self._canary_study)
+        self._store([made], "HAND")
+        return made, next((s.answer for s in reversed(self.sent) if s.uid == made.uid), "none")
 
     def _canary(self) -> None:
         if not self._quiet.is_set():

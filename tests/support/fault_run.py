@@ -7,13 +7,15 @@ read from the volumes after they were unmounted, so that no cache can stand in f
 
 import contextlib
 import random
+import re
 import shutil
 import signal
 import subprocess  # noqa: TID251 - real peers
+import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from fault_objects import Ledger, data_set_digest_of
 from running_box import RunningBox
 
 USER, PASSWORD = "judge", "correct horse battery staple"
+REPOSITORY = Path(__file__).resolve().parents[2]
 BESIDE = (".sha256",)  # what may stand beside an object
 
 
@@ -42,17 +45,33 @@ class Bars:
     copies: int = 2
 
 
+def like(bars: Bars, **changed: Any) -> Bars:
+    """Return the same bars but for those named."""
+    return replace(bars, **changed)
+
+
 IO_ERROR = Bars()
 HANG = Bars(next_ack_s=15.0, detect_s=10.0, reads_pct=95.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """Seconds of load before, during and after the fault; what a row does itself comes on top."""
+    """Seconds of load before, during and after the fault; what a row does itself comes on top.
+
+    `turns`: how often a row does what it does again and again. `impatient`: the operator takes a
+    volume back at once (`scrigno volume force`) and does not wait for the damping.
+    """
 
     before_s: float = 5.0
     fault_s: float = 12.0
     after_s: float = 5.0
+    turns: int = 20
+    impatient: bool = False
+
+
+def briefly(fault_s: float, turns: int = 3) -> Timing:
+    """Return the timing of the short tier, which runs with every change."""
+    return Timing(before_s=1.5, fault_s=fault_s, after_s=1.5, turns=turns, impatient=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +86,19 @@ class Row:
     bars: Bars = IO_ERROR
     timing: Timing = Timing()
     target: str = "data"  # whose state tells the detection
-    short: bool = False
+    short: Timing | None = None  # in the short tier too, with this timing
     note: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proof:
+    """A row that tests of the rooms prove already; they run as they are."""
+
+    number: str
+    name: str
+    tests: tuple[str, ...]
+    note: str = ""
 
 
 @dataclass
@@ -240,6 +269,29 @@ def run(row: Row, folder: Path, *, seed: int, timing: Timing | None = None) -> d
     return result
 
 
+def prove(row: Proof, folder: Path) -> dict[str, Any]:
+    """Run the tests of a row; green when there are some and all passed."""
+    began = time.monotonic()
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
+            f"--basetemp={folder}", *row.tests,
+        ],
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=1800, check=False,
+    )  # fmt: skip
+    last = (done.stdout.strip().splitlines() or [""])[-1]
+    passed = re.search(r"(\d+) passed", last)
+    shutil.rmtree(folder, ignore_errors=True)
+    return {
+        "row": row.number, "name": row.name, "note": row.note, "tests": list(row.tests),
+        "bars": {}, "passed": int(passed.group(1)) if passed else 0,
+        "checks": [asdict(Check("its tests pass", bool(passed) and not done.returncode, last))],
+        "green": bool(passed) and not done.returncode,
+        "seconds": round(time.monotonic() - began, 1),
+        "daemon_log": done.stdout[-20000:],
+    }  # fmt: skip
+
+
 def _left(folder: Path) -> list[str]:
     for _ in range(40):
         left = left_behind(folder)
@@ -268,6 +320,10 @@ def _settle(rig: Rig) -> float | None:
     while time.monotonic() < end:
         if rig.all_well():
             return round(time.monotonic() - rig.heal_s, 1)
+        if rig.timing.impatient:
+            for volume in rig.volumes():
+                if volume["state"] == "recovering":
+                    rig.box.cli("volume", "force", volume["name"])
         rig.look_at_the_daemon()
         time.sleep(0.25)
     return None

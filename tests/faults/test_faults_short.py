@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The most telling rows of the fault plan, briefly; `make faults` runs all of them at full length.
+
+What a test here asserts is what the whole row asserts: every bar, by the senders' own ledger.
+"""
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from fault_plan import SHORT
+from fault_report import line
+from fault_run import Row, run
+from loopfs import need_loop
+
+SEED = int(os.environ.get("SCRIGNO_TEST_SEED", "0"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+@pytest.mark.spec("ST-1", "ST-2", "ST-3", "ST-6", "ST-7")
+@pytest.mark.parametrize("row", SHORT, ids=lambda row: f"row {row.number}")
+def test_what_was_acknowledged_is_there_after(row: Row, tmp_path: Path) -> None:
+    need_loop()
+    seed = SEED or random.randrange(1 << 30)
+    result = run(row, tmp_path / "row", seed=seed, timing=row.short)
+    log = result.pop("daemon_log")
+    print(line(result), f"seed {seed}")
+    assert result["green"], f"{line(result)}\nseed {seed}\n{log[-4000:]}"
