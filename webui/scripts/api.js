@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The only place that knows URLs of the box. Refusals become ApiError with the box's stable code.
 
-import { has, t } from "./i18n.js";
+import { currentLanguage, has, t } from "./i18n.js";
 
 export class ApiError extends Error {
   constructor(status, problem) {
@@ -67,7 +67,7 @@ export const setLanguage = (language) => json("PATCH", "/account", { body: { lan
 export const setPassword = (old, fresh) =>
   json("POST", "/account/password", { body: { old, new: fresh }, expect401: true });
 
-export const status = (signal) => json("GET", "/status", { signal });
+export const status = (signal) => json("GET", `/status?language=${currentLanguage()}`, { signal });
 export const volumes = () => json("GET", "/volumes");
 export const searchStudies = (query, signal) => json("POST", "/studies/search", { body: query, signal });
 export const study = (uid, signal) => json("GET", `/studies/${part(uid)}`, { signal });

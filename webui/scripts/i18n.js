@@ -73,13 +73,6 @@ export function has(key) {
   return key in english;
 }
 
-/** A condition of the box as [what is the matter, what to do]; English is the box's own words. */
-export function conditionWords(condition) {
-  const key = `condition.${condition.code}`;
-  if (language === "en" || !has(key)) return [condition.summary, condition.next_step];
-  return [t(key, { subject: condition.subject }), t(`${key}.next`)];
-}
-
 export function number(value, options = {}) {
   return new Intl.NumberFormat(language, options).format(value);
 }

@@ -3,7 +3,7 @@
 
 import * as api from "./api.js";
 import { h, icon } from "./dom.js";
-import { LANGUAGES, conditionWords, currentLanguage, t } from "./i18n.js";
+import { LANGUAGES, currentLanguage, t } from "./i18n.js";
 import { currentSession, currentStatus, forgetSession, isAdministrator, isReachable, onStatus, pickLanguage, rest } from "./state.js";
 
 const MENU = [
@@ -83,9 +83,8 @@ export function banner() {
       place.className = "banner warning";
       place.append(icon("alert"), h("p", {}, h("strong", {}, t("banner.unreachable")), " ", t("banner.unreachable.next")));
     } else if (worst) {
-      const [summary, next] = conditionWords(worst);
       place.className = `banner ${worst.level}`;
-      place.append(icon("alert"), h("p", {}, h("strong", {}, summary), " ", next));
+      place.append(icon("alert"), h("p", {}, h("strong", {}, worst.summary), " ", worst.next_step));
     }
     place.parentElement?.classList.toggle("with-banner", place.childElementCount > 0);
   };

@@ -41,6 +41,11 @@ class Commands:
             "config-revert": self.config_revert,
             "volume-list": self.volume_list,
             "volume-adopt": self.volume_adopt,
+            "volume-add": self.volume_add,
+            "volume-pause": self.volume_pause,
+            "volume-resume": self.volume_resume,
+            "volume-force": self.volume_force,
+            "volume-retire": self.volume_retire,
         }
 
     async def status(self, _arguments: Arguments, _progress: Progress) -> Any:
@@ -163,13 +168,40 @@ class Commands:
 
     async def volume_list(self, _arguments: Arguments, _progress: Progress) -> Any:
         """List the volumes and their states."""
-        await self._parts.facts.refresh()
-        return self._volumes()
+        return await self._volumes_now()
 
     async def volume_adopt(self, arguments: Arguments, _progress: Progress) -> Any:
         """Make what stands at a volume's path this volume; it is owed every image."""
-        name = arguments["name"]
-        await self._parts.volumes.adopt(name, force=bool(arguments["force"]))
-        await self._parts.replicator.replaced(name)
+        await self._parts.disks.adopt(
+            arguments["name"], force=bool(arguments["force"]), user=AUTHOR
+        )
+        return await self._volumes_now()
+
+    async def volume_add(self, arguments: Arguments, _progress: Progress) -> Any:
+        """Take a further volume into service."""
+        await self._parts.disks.add(arguments["name"], Path(arguments["path"]), user=AUTHOR)
+        return await self._volumes_now()
+
+    async def volume_pause(self, arguments: Arguments, _progress: Progress) -> Any:
+        """Let a volume rest."""
+        await self._parts.disks.pause(arguments["name"], reason=arguments["reason"], user=AUTHOR)
+        return await self._volumes_now()
+
+    async def volume_resume(self, arguments: Arguments, _progress: Progress) -> Any:
+        """Let a paused volume come back."""
+        await self._parts.disks.resume(arguments["name"], user=AUTHOR)
+        return await self._volumes_now()
+
+    async def volume_force(self, arguments: Arguments, _progress: Progress) -> Any:
+        """Do not wait for the damping of a volume that has come back."""
+        await self._parts.disks.force(arguments["name"], user=AUTHOR)
+        return await self._volumes_now()
+
+    async def volume_retire(self, arguments: Arguments, _progress: Progress) -> Any:
+        """Take a volume out for good."""
+        await self._parts.disks.retire(arguments["name"], user=AUTHOR)
+        return await self._volumes_now()
+
+    async def _volumes_now(self) -> list[dict[str, Any]]:
         await self._parts.facts.refresh()
-        return next(each for each in self._volumes() if each["name"] == name)
+        return self._volumes()

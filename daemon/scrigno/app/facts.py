@@ -7,12 +7,13 @@ is never waits for anything.
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import psutil
 
+from scrigno.access.audit import AuditTrail
 from scrigno.catalogue.records import Totals, VolumeTally
 from scrigno.core.events import VolumeChanged
 from scrigno.db.errors import DatabaseError
@@ -22,6 +23,7 @@ from scrigno.health.conditions import (
     Readiness,
     VolumeFacts,
     conditions,
+    in_order,
     readiness,
 )
 from scrigno.node.providers import ListenerState, Node
@@ -57,6 +59,7 @@ class FactBook:
         stores: Stores,
         archive: ArchiveParts,
         node: Node,
+        audit: AuditTrail,
         common: Common,
     ) -> None:
         """Hold the parts; `start` begins to ask them."""
@@ -67,6 +70,7 @@ class FactBook:
         self._volumes = stores.volumes
         self._archive = archive
         self._node = node
+        self._audit = audit
         self._clock = common.clock
         self._index: IndexFacts | None = None
         self._index_error = ""
@@ -77,6 +81,7 @@ class FactBook:
         self._process = psutil.Process()
         self._lag = LoopLag()
         self.stopping = False
+        self.elsewhere: Callable[[], Iterable[Condition]] = tuple  # machine, channels, history
 
     async def start(self) -> None:
         """Ask once, then keep asking."""
@@ -144,6 +149,10 @@ class FactBook:
 
     def conditions(self) -> Sequence[Condition]:
         """Return what is wrong now, the worst first."""
+        return in_order([*self.archive_conditions(), *self.elsewhere()])
+
+    def archive_conditions(self) -> Sequence[Condition]:
+        """Return what is wrong with the archive itself."""
         return conditions(self._facts())
 
     def readiness(self) -> Readiness:
@@ -202,6 +211,8 @@ class FactBook:
             inbox_held=self.inbox.get("unapproved-node", 0),
             studies=self.totals.studies,
             max_studies=settings.limits.max_studies,
+            audit_error=self._audit.failure,
+            audit_dropped=self._audit.dropped,
             stopping=self.stopping,
         )
 
@@ -216,6 +227,10 @@ class FactBook:
                 away_s=now - self._changed_s.get(status.name, now),
                 total_bytes=status.total_bytes,
                 free_bytes=status.free_bytes,
+                paused=status.paused,
+                operator_reason=status.operator_reason,
+                total_inodes=status.total_inodes,
+                free_inodes=status.free_inodes,
                 owed_objects=self.owed(status.name),
                 oldest_debt_s=now - self._owed_since_s.get(status.name, now),
             )

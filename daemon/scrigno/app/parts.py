@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from scrigno.access.access import Access
+from scrigno.access.audit import AuditTrail
+from scrigno.appliance.disks import Disks, specs_of
 from scrigno.archive.importer import Importer
 from scrigno.archive.inbox import Inbox
 from scrigno.archive.rebuild import Rebuilder
@@ -23,13 +25,13 @@ from scrigno.settings.peers import Peers
 from scrigno.settings.schema import BootConfig
 from scrigno.settings.store import SettingsStore
 from scrigno.volumes.staging import Staging
-from scrigno.volumes.states import Role, VolumeSpec
 from scrigno.volumes.volume import Volumes
 from scrigno.web.application import build_app
 from scrigno.web.rooms import Rooms
 
-from .archive_parts import ArchiveParts, make_archive
+from .archive_parts import make_archive
 from .facts import FactBook
+from .health_parts import HealthParts, start_health
 from .logs import Logs
 from .pages import serve_pages
 from .places import pages_folder, staging_capacity
@@ -46,8 +48,11 @@ class Parts:
     """The parts that the operator's commands use, once everything is started."""
 
     access: Access
+    audit: AuditTrail
     bus: EventBus
+    disks: Disks
     facts: FactBook
+    health: HealthParts
     importer: Importer
     inbox: Inbox
     node: Node
@@ -83,11 +88,45 @@ async def start(config: BootConfig, logs: Logs, starter: Starter) -> Parts:
         counters=common.counters,
         clock=common.clock,
     )
-    facts = FactBook(settings, stores, archive, node, common)
+    audit = AuditTrail(config.state_dir, common.clock, common.counters)
+    starter.on_stop("audit trail", audit.close)
+    await audit.open()
+    facts = FactBook(settings, stores, archive, node, audit, common)
     starter.on_stop("facts", facts.close)
     await facts.start()
     archive.start()
-    rooms = _rooms(settings, stores, archive, imaging, peers, facts, common)
+    disks = Disks(
+        settings=settings,
+        volumes=stores.volumes,
+        catalogue=stores.catalogue,
+        replaced=archive.replicator.replaced,
+        audit=audit,
+        bus=common.bus,
+    )
+    starter.on_stop("volumes by settings", disks.close)
+    disks.start()
+    health = await start_health(config, settings, stores.volumes, facts, audit, common, starter)
+    rooms = Rooms(
+        access=stores.access,
+        alerts=health.book,
+        audit=audit,
+        box=facts,
+        bus=common.bus,
+        catalogue=stores.catalogue,
+        clock=common.clock,
+        counters=common.counters,
+        disks=disks,
+        dispatcher=health.dispatcher,
+        frames=stores.frames,
+        imaging=imaging,
+        inbox=archive.inbox,
+        peers=peers,
+        replicator=archive.replicator,
+        retrieval=archive.retrieval,
+        settings=settings,
+        volumes=stores.volumes,
+        watch=health.watch,
+    )
     app = build_app(rooms, pages_folder=pages_folder())
     web_ports = await serve_pages(app, config.web, starter)
     # The door for images opens last, when everything behind it stands, and closes first.
@@ -95,8 +134,11 @@ async def start(config: BootConfig, logs: Logs, starter: Starter) -> Parts:
     await node.start()
     return Parts(
         access=stores.access,
+        audit=audit,
         bus=common.bus,
+        disks=disks,
         facts=facts,
+        health=health,
         importer=archive.importer,
         inbox=archive.inbox,
         node=node,
@@ -127,10 +169,7 @@ async def _open_stores(
         config.staging_dir / "objects", capacity_bytes=capacity, counters=common.counters
     )
     volumes = Volumes(
-        [
-            VolumeSpec(name=each.name, role=Role(each.role.value), path=each.path)
-            for each in settings.current.volumes
-        ],
+        specs_of(settings.current),
         state_dir=config.state_dir,
         counters=common.counters,
         bus=common.bus,
@@ -158,32 +197,6 @@ async def _open_stores(
         staging=staging,
         staging_capacity_bytes=capacity,
         volumes=volumes,
-    )
-
-
-def _rooms(
-    settings: SettingsStore,
-    stores: Stores,
-    archive: ArchiveParts,
-    imaging: ImagingPool,
-    peers: Peers,
-    facts: FactBook,
-    common: Common,
-) -> Rooms:
-    return Rooms(
-        access=stores.access,
-        box=facts,
-        bus=common.bus,
-        catalogue=stores.catalogue,
-        clock=common.clock,
-        counters=common.counters,
-        frames=stores.frames,
-        imaging=imaging,
-        inbox=archive.inbox,
-        peers=peers,
-        retrieval=archive.retrieval,
-        settings=settings,
-        volumes=stores.volumes,
     )
 
 

@@ -178,9 +178,15 @@ def _volume_list(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _volume_adopt(options: argparse.Namespace) -> int:
-    result = _ask(options, "volume-adopt", name=options.name, force=options.force)
-    _show(options, [result], words.volume_table)
+def _volume_verb(options: argparse.Namespace) -> int:
+    verb = "adopt" if options.verb == "replace" else options.verb
+    given: dict[str, Any] = {
+        name: str(value) if isinstance(value, Path) else value
+        for name in ("force", "reason", "path")
+        if (value := getattr(options, name, None)) is not None
+    }
+    result = _ask(options, f"volume-{verb}", name=options.name, **given)
+    _show(options, result, words.volume_table)
     return DONE
 
 
@@ -199,5 +205,8 @@ COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "config history": _config_history,
     "config revert": _config_revert,
     "volume list": _volume_list,
-    "volume adopt": _volume_adopt,
+    **{
+        f"volume {verb}": _volume_verb
+        for verb in ("adopt", "replace", "add", "pause", "resume", "force", "retire")
+    },
 }

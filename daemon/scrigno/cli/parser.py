@@ -90,8 +90,24 @@ def _config_verbs(parser: argparse.ArgumentParser, common: argparse.ArgumentPars
 def _volume_verbs(parser: argparse.ArgumentParser, parents: list[argparse.ArgumentParser]) -> None:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     verbs.add_parser("list", parents=parents, help="list the volumes and their states")
-    adopt = verbs.add_parser(
-        "adopt", parents=parents, help="give a volume's folder its identity marker"
-    )
-    adopt.add_argument("name", metavar="VOLUME")
-    adopt.add_argument("--force", action="store_true", help="also when the folder is not empty")
+
+    def verb(name: str, about: str) -> argparse.ArgumentParser:
+        made = verbs.add_parser(name, parents=parents, help=about)
+        made.add_argument("name", metavar="VOLUME")
+        return made
+
+    for name, about in (
+        ("adopt", "give a volume's folder its identity marker"),
+        ("replace", "take the disk that stands at the path now instead of the one before"),
+    ):
+        taking = verb(name, about)
+        taking.add_argument(
+            "--force", action="store_true", help="also when the folder is not empty"
+        )
+    adding = verb("add", "take a further volume into service; it gets a copy of everything")
+    adding.add_argument("path", type=Path, metavar="PATH")
+    pausing = verb("pause", "let a volume rest until it is resumed")
+    pausing.add_argument("--reason", default="", help="shown to everybody who asks why")
+    verb("resume", "let a paused volume come back")
+    verb("force", "do not wait any longer for a volume that has come back")
+    verb("retire", "take a volume out for good; its files stay as they are")

@@ -9,7 +9,15 @@ from aiohttp import web
 
 import scrigno
 
-from . import account_api, box_api, dicom_api, settings_api, studies_api
+from . import (
+    account_api,
+    alerts_api,
+    box_api,
+    dicom_api,
+    machine_api,
+    settings_api,
+    studies_api,
+)
 from .bodies import LARGEST_BYTES
 from .event_stream import EventHub, event_route
 from .guard import answering_refusals, set_security_headers
@@ -62,6 +70,8 @@ def all_routes(pictures: Pictures) -> list[Route]:
         *dicom_api.ROUTES,
         *settings_api.ROUTES,
         *box_api.ROUTES,
+        *alerts_api.ROUTES,
+        *machine_api.ROUTES,
     ]
 
 

@@ -11,7 +11,9 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 import scrigno
 from scrigno.catalogue.records import InboxItem
 from scrigno.health.conditions import Condition
+from scrigno.health.texts import alert_text
 
+from .alerts_api import language_of
 from .bodies import number
 from .errors import NotFound
 from .rooms import Rooms
@@ -20,27 +22,30 @@ from .routes import For, Route
 LAST_ID: Final = 2**53
 
 
-def _condition(condition: Condition) -> dict[str, Any]:
+def _condition(condition: Condition, language: str) -> dict[str, Any]:
+    words = alert_text(condition.code, condition.subject, condition.values, language)
     return {
         "code": condition.code,
         "level": condition.level,
         "subject": condition.subject,
-        "summary": condition.summary,
-        "explanation": condition.explanation,
-        "next_step": condition.next_step,
+        "values": dict(condition.values),
+        "summary": words.summary,
+        "explanation": words.explanation,
+        "next_step": words.next_step,
     }
 
 
 async def get_status(request: web.Request, rooms: Rooms) -> Any:
     """Return what the banner and the dashboard show: conditions, totals, where to send images."""
     readiness, totals = rooms.box.readiness(), await rooms.catalogue.totals()
+    language = language_of(request, rooms)
     ports = {each.name: each for each in rooms.box.listening()}
     providers = [each for each in rooms.settings.current.providers if each.enabled]
     limits = rooms.settings.current.limits
     return {
         "ready": readiness.ready,
         "reasons": [{"code": code, "detail": words} for code, words in readiness.reasons],
-        "conditions": [_condition(each) for each in rooms.box.conditions()],
+        "conditions": [_condition(each, language) for each in rooms.box.conditions()],
         "totals": {
             "patients": totals.patients,
             "studies": totals.studies,
@@ -70,30 +75,6 @@ async def get_status(request: web.Request, rooms: Rooms) -> Any:
         "version": scrigno.__version__,
         "time": rooms.clock.now().isoformat(timespec="seconds"),
     }
-
-
-async def list_volumes(request: web.Request, rooms: Rooms) -> Any:
-    """List the volumes with their state, space and how much of the archive they hold."""
-    tallies = await rooms.catalogue.volume_tallies()
-    volumes = []
-    for each in rooms.volumes.statuses():
-        tally = tallies.get(each.name)
-        volumes.append(
-            {
-                "name": each.name,
-                "role": each.role,
-                "path": str(each.path),
-                "state": each.state,
-                "reason": each.reason,
-                "uuid": each.uuid,
-                "total_bytes": each.total_bytes,
-                "free_bytes": each.free_bytes,
-                "objects_held": tally.held if tally else 0,
-                "objects_owed": tally.owed if tally else 0,
-                "objects_missing": tally.missing if tally else 0,
-            }
-        )
-    return {"volumes": volumes}
 
 
 def _inbox_item(kept: InboxItem) -> dict[str, Any]:
@@ -190,10 +171,6 @@ ROUTES: Final = (
     Route(
         method="GET", path="/status", work=get_status,
         about="Conditions, totals, volumes and where to send images",
-    ),
-    Route(
-        method="GET", path="/volumes", work=list_volumes, allowed=_ADMIN,
-        about="The volumes with state, space and content",
     ),
     Route(
         method="GET", path="/inbox", work=list_inbox, allowed=_ADMIN,

@@ -8,14 +8,20 @@ from typing import Final, Protocol
 from aiohttp import web
 
 from scrigno.access.access import Access
+from scrigno.access.audit import AuditTrail
 from scrigno.access.sessions import Session
+from scrigno.appliance.disks import Disks
 from scrigno.archive.inbox import Inbox
+from scrigno.archive.replicate import Replicator
 from scrigno.archive.retrieve import Retrieval
 from scrigno.catalogue.catalogue import Catalogue
 from scrigno.core.clock import Clock
 from scrigno.core.counters import Counters
 from scrigno.core.events import EventBus
+from scrigno.health.book import AlertBook
 from scrigno.health.conditions import Condition, Readiness
+from scrigno.health.dispatch import Dispatcher
+from scrigno.health.watch import MachineWatch
 from scrigno.imaging.cache import FrameCache
 from scrigno.imaging.workers import ImagingPool
 from scrigno.settings.peers import Peers
@@ -64,18 +70,24 @@ class Rooms:
     """Everything the handlers use."""
 
     access: Access
+    alerts: AlertBook
+    audit: AuditTrail
     box: Box
     bus: EventBus
     catalogue: Catalogue
     clock: Clock
     counters: Counters
+    disks: Disks
+    dispatcher: Dispatcher
     frames: FrameCache
     imaging: ImagingPool
     inbox: Inbox
     peers: Peers
+    replicator: Replicator
     retrieval: Retrieval
     settings: SettingsStore
     volumes: Volumes
+    watch: MachineWatch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import * as api from "../api.js";
 import { h, icon } from "../dom.js";
-import { bytes, conditionWords, currentLanguage, has, number, t } from "../i18n.js";
+import { bytes, has, number, t } from "../i18n.js";
 import { currentStatus, onStatus } from "../state.js";
 
 const STATE_TAG = { online: "good", starting: "", recovering: "warning", suspect: "warning", full: "warning", readonly: "warning", offline: "danger", absent: "danger", foreign: "danger" };
@@ -36,8 +36,7 @@ function health(status) {
 }
 
 function condition(each) {
-  const [summary, next] = conditionWords(each);
-  return h("p", {}, h("strong", {}, summary), " ", currentLanguage() === "en" ? `${each.explanation} ` : "", next);
+  return h("p", {}, h("strong", {}, each.summary), " ", each.explanation, " ", each.next_step);
 }
 
 function totals(found) {
