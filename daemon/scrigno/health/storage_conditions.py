@@ -26,7 +26,7 @@ from .conditions import Condition, condition
 # A check only reads, and a repair belongs to it; neither means that a copy is missing.
 _FILLING: Final = frozenset({Activity.RECOVER, Activity.RESYNC, Activity.RESHAPE})
 _BTRFS_FILLING: Final = frozenset({"device replace", "device remove"})  # exclusive_operation
-_GONE: Final = frozenset({MemberState.MISSING, MemberState.FAULTY, MemberState.ERRORS})
+_FAILED: Final = frozenset({MemberState.FAULTY, MemberState.ERRORS})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,18 +98,18 @@ def _array(array: Array, facts: StorageFacts) -> Iterator[Condition]:
 
 def _state(array: Array, facts: StorageFacts) -> str:
     """Say which members are bad, by serial where the remembered topology knows them."""
-    told = [] if array.state in ("clean", "active", "healthy") else [array.state]
+    told = [array.state] if array.health in (ArrayHealth.FAILED, ArrayHealth.INACTIVE) else []
     for member in array.members:
         if member.state is MemberState.REBUILDING:
             told.append(f"{member.device or 'a new disk'} is being filled")
-        elif member.state in _GONE and member.device:
-            words = f" ({', '.join(member.words)})" if member.words else ""
-            told.append(f"{member.device} has failed{words}")
+        elif member.state in _FAILED and member.device:
+            counted = [word for word in member.words if word.endswith("_errs")]  # btrfs
+            told.append(f"{member.device} has failed" + f" ({', '.join(counted)})" * bool(counted))
     gone = sorted(_gone(array, facts))
     told += [f"disk {serial} is gone" for serial in gone]
-    without_name = sum(one.state in _GONE and not one.device for one in array.members)
-    if without_name > len(gone):
-        told.append(f"{without_name} of its disks are gone")
+    missing = sum(member.state is MemberState.MISSING for member in array.members)
+    if missing > len(gone):
+        told.append(f"{missing} of its disks are gone" if missing > 1 else "a disk is gone")
     return "; ".join([*told, *array.notes]) or array.state
 
 

@@ -15,6 +15,7 @@ from .machine_facts import SensorFailure
 log = logging.getLogger(__name__)
 
 RETRY_S: Final = 300.0  # a source that failed is asked again sooner than in an hour
+LEAST_GAP_S: Final = 0.25  # however often it is woken: a storm of mounts costs little
 Failures = Mapping[str, SensorFailure]
 
 
@@ -92,6 +93,7 @@ class Source:
             polled()
             every_s = self._pace.every_s
             wait_s = min(every_s, RETRY_S) if self.failures else every_s
+            await asyncio.sleep(min(wait_s, LEAST_GAP_S))
             try:
                 async with asyncio.timeout(wait_s):
                     await self._awake.wait()

@@ -17,8 +17,9 @@ class KernelFileWatch:
 
     The loop only knows readable and writable, so the descriptor waits inside an epoll of its own,
     which becomes readable itself. Opening the file anew takes the news in, whatever the file's own
-    way is (mounts_poll in fs/proc_namespace.c at every poll, md_seq_open in drivers/md/md.c only
-    there); it is done before the call, so what happens meanwhile is news again.
+    way is; it is done before the call, so what happens meanwhile is news again. That the loop found
+    the epoll readable is the news: its look has taken in the event of the mount table already
+    (mounts_poll in fs/proc_namespace.c does at every poll), and a second look finds nothing.
     """
 
     def __init__(self, path: str, changed: Callable[[], None]) -> None:
@@ -40,8 +41,7 @@ class KernelFileWatch:
         return table
 
     def _readable(self) -> None:
-        if not self._epoll.poll(0):
-            return
+        self._epoll.poll(0)
         before = self._table
         try:
             self._table = self._open()
