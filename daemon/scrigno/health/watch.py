@@ -169,10 +169,9 @@ class MachineWatch:
             log.warning("machine memory %s: starts anew: %s", name, reason)
         self._prepare(remembered)
         self._watching = self._machine.watch(self.storage_changed)
-        self._tasks = [
-            asyncio.create_task(source.keep_polling(self._publish), name=f"watch {name}")
-            for name, source in self.sources.items()
-        ]
+        for name, source in self.sources.items():
+            polling = source.keep_polling(self._publish)
+            self._tasks.append(asyncio.create_task(polling, name=f"watch {name}"))
 
     async def close(self) -> None:
         """Stop watching; idempotent."""
