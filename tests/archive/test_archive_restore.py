@@ -6,12 +6,14 @@ import json
 import shutil
 import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from archivebox import Box, Made, made
 
+from loopfs import loop_filesystem
 from scrigno.archive.backups import BackupRules, IndexBackup, superfluous
 from scrigno.archive.indexkeeper import IndexState
 from scrigno.core.errors import CommandError, ScrignoError
@@ -413,3 +415,72 @@ async def test_a_check_of_the_open_index_finds_what_no_query_met(kept_box: Box) 
     await box.until(lambda: box.counters.value("index_replacements") == 1, 20)
     await box.until(lambda: is_back(box), 20)
     assert (await counts(box))[:5] == before[:5]
+
+
+# the disk of the index -------------------------------------------------------------------------
+
+
+@pytest.mark.spec("DB-3")
+async def test_an_index_on_a_full_disk_answers_and_takes_up_again_when_there_is_room(
+    tmp_path: Path,
+) -> None:
+    with loop_filesystem(tmp_path, "state") as disk:
+        box = await Box(tmp_path, keeping=True).open()
+        try:
+            acknowledged = await store_some(box, 1, 10)
+            ballast = tmp_path / "state" / "ballast"
+            with ballast.open("wb") as file, suppress(OSError):
+                while True:
+                    file.write(bytes(1 << 16))
+                    file.flush()
+            sent = 0
+            for number in range(10, 1500):
+                try:
+                    await box.store(made(number))
+                except ScrignoError:
+                    break
+                sent += 1
+                acknowledged.append(made(number))
+            await box.until(lambda: box.keeper.facts.state is IndexState.WAITING or sent == 1490)
+            assert (await box.catalogue.totals()).instances > 0  # still answers
+            ballast.unlink()
+            box.keeper._wake.set()
+            await box.until(lambda: is_back(box), 20)
+            await box.store(made(2000))
+            for one in (*acknowledged, made(2000)):
+                assert await box.catalogue.instance(one.uid) is not None
+            assert box.counters.value("index_replacements") == 0
+            assert disk.mounted
+        finally:
+            await box.close()
+
+
+@pytest.mark.spec("DB-3")
+@pytest.mark.parametrize("kind", ["ext4", "xfs"])
+async def test_an_index_whose_disk_dies_is_opened_again_when_the_disk_is_back(
+    tmp_path: Path, kind: str
+) -> None:
+    with loop_filesystem(tmp_path, "state", kind=kind) as disk:
+        box = await Box(tmp_path, keeping=True).open()
+        try:
+            acknowledged = await store_some(box, 1, 20)
+            await box.catalogue.sync()
+            disk.shutdown(2)
+            for number in range(20, 25):
+                with suppress(ScrignoError):
+                    await box.store(made(number))
+                    acknowledged.append(made(number))
+            with suppress(DatabaseError):
+                await box.catalogue.sync()
+            await box.until(lambda: not box.catalogue.engine.is_open, 20)
+            with pytest.raises(DatabaseError, match="not open now"):
+                await box.catalogue.totals()
+            await asyncio.to_thread(disk.unmount)
+            await asyncio.to_thread(disk.mount)
+            await box.until(lambda: is_back(box), 20)
+            for one in acknowledged:
+                assert await box.catalogue.instance(one.uid) is not None
+            assert await box.catalogue.check() == []
+            assert set_aside(box) == []
+        finally:
+            await box.close()

@@ -153,6 +153,7 @@ class IndexKeeper:
         self._facts = IndexFacts(state=IndexState.CLOSED, reason="", since=clock.now())
         self._due: _Due | None = None
         self._trouble: DatabaseError | None = None
+        self._warned = ""  # the last warning: one that comes again is not news
         self._inodes: tuple[int, int] | None = None  # of the file and its log, while it is open
         self._canary: asyncio.Task[None] | None = None
         self._check_at_s = 0.0
@@ -219,11 +220,15 @@ class IndexKeeper:
                 async with self._one:
                     await self._look_after()
             except (ScrignoError, OSError) as error:
-                log.warning("index: %s", error)
+                if str(error) != self._warned:
+                    log.warning("index: %s", error)
+                self._warned = str(error)
                 if not self._engine.is_open:
                     self._become(IndexState.WAITING, str(error))
             except Exception:  # a fault of ours must not leave the index unwatched
                 log.exception("index: looking after it failed and goes on")
+            else:
+                self._warned = ""
             self._wake.clear()
             try:
                 async with asyncio.timeout(self._timing.poll_s):
@@ -234,7 +239,7 @@ class IndexKeeper:
     async def _look_after(self) -> None:
         if not self._engine.is_open:
             await self._bring_back()
-        elif await asyncio.to_thread(self._file_inodes) != self._inodes:
+        elif await self._was_taken_away():
             await self._rescue()
         elif self._trouble is not None:
             await self._diagnose(self._trouble)
@@ -242,6 +247,14 @@ class IndexKeeper:
             await self._check()
         if self._engine.is_open and self._due is not None and self._can_replay(self._due):
             await self._replay(self._due)
+
+    async def _was_taken_away(self) -> bool:
+        """Tell whether another file, or none, stands in the place of the one that is open."""
+        try:
+            return await asyncio.to_thread(self._file_inodes) != self._inodes
+        except OSError as error:  # the disk does not even say what is there
+            self._trouble = self._trouble or DatabaseUnavailable(str(error))
+            return False
 
     # opening -----------------------------------------------------------------------------------
 
@@ -298,7 +311,12 @@ class IndexKeeper:
         try:
             await self._sound_disk()
         except DatabaseUnavailable as error:
-            self._become(IndexState.WAITING, error.reason)
+            # A full or read-only disk still answers queries; a dead one is let go, so that it can
+            # be unmounted and replaced.
+            if self._is_hung() or await self._engine.can_be_read():
+                self._become(IndexState.WAITING, error.reason)
+            else:
+                await self._shut(f"the system disk cannot be read: {error.reason}")
             raise
         self._trouble = None
         if isinstance(trouble, DatabaseFull):
@@ -343,7 +361,7 @@ class IndexKeeper:
 
     async def _sound_disk(self) -> None:
         """Raise DatabaseUnavailable when the system disk does not write and read."""
-        if self._canary is not None and not self._canary.done():
+        if self._is_hung():
             raise DatabaseUnavailable("The system disk does not answer.")  # no second thread hangs
         self._canary = asyncio.create_task(
             asyncio.to_thread(database_file.canary, self._path.parent), name="index-canary"
@@ -352,6 +370,10 @@ class IndexKeeper:
         if not done:
             raise DatabaseUnavailable("The system disk does not answer.")
         self._canary.result()
+
+    def _is_hung(self) -> bool:
+        """Tell whether the last canary has not come back."""
+        return self._canary is not None and not self._canary.done()
 
     async def _check(self) -> None:
         """Read every page of the open index, gently; what is found is looked into."""

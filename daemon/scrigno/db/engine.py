@@ -214,6 +214,24 @@ class Database:
         if isinstance(error, DatabaseDamaged | DatabaseUnavailable | DatabaseFull):
             self.on_trouble(error)
 
+    async def can_be_read(self) -> bool:
+        """Tell whether a fresh connection, which has nothing cached, can read from it."""
+
+        def run() -> bool:
+            try:
+                connection = open_reader(self.path)
+            except EngineError:
+                return False
+            try:
+                connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            except EngineError:
+                return False
+            finally:
+                connection.close()
+            return True
+
+        return await asyncio.to_thread(run)
+
     async def check_gently(self, pause_s: float) -> list[str]:
         """Check table by table by a connection of its own, with pauses; for a running daemon.
 
