@@ -8,6 +8,8 @@ import pytest
 from scrigno.health.codes import Level
 from scrigno.health.conditions import (
     BACKUP_AWAY_CRITICAL_S,
+    LAG_CRITICAL_S,
+    PAUSED_WARNING_S,
     Condition,
     Facts,
     VolumeFacts,
@@ -108,6 +110,97 @@ def test_space_has_three_levels(used: int, level: Level | None) -> None:
 def test_a_volume_that_misses_images_for_an_hour_lags() -> None:
     late = replace(BACKUP, owed_objects=12, oldest_debt_s=7200)
     assert _codes(replace(WELL, volumes=(DATA, late))) == {"replication-lag": Level.WARNING}
+
+
+def test_after_a_day_missing_copies_are_critical() -> None:
+    late = replace(BACKUP, owed_objects=12, oldest_debt_s=LAG_CRITICAL_S)
+    assert _codes(replace(WELL, volumes=(DATA, late))) == {"replication-lag": Level.CRITICAL}
+
+
+@pytest.mark.spec("ST-3")
+def test_it_is_said_where_images_go_when_the_data_volume_is_lost_to_writes() -> None:
+    for state in ("offline", "readonly", "full", "absent", "foreign"):
+        facts = replace(WELL, volumes=(replace(DATA, state=state), BACKUP))
+        one = next(each for each in conditions(facts) if each.code == "data-failed-over")
+        assert one.summary == "Images go to backup1 instead of volume data."
+    nobody = replace(WELL, volumes=(replace(DATA, state="offline"),))
+    assert "data-failed-over" not in _codes(nobody)
+    backup_only = replace(WELL, volumes=(DATA, replace(BACKUP, state="offline")))
+    assert "data-failed-over" not in _codes(backup_only)
+
+
+@pytest.mark.spec("ST-3")
+def test_catching_up_says_how_far_how_fast_and_how_long() -> None:
+    back = replace(
+        DATA, state="recovering", owed_objects=500, catch_up_percent=41.7,
+        catch_up_per_s=52_000_000.0, catch_up_left_s=1500,
+    )  # fmt: skip
+    (one,) = conditions(replace(WELL, volumes=(back, BACKUP)))
+    assert one.explanation == (
+        "Done: 42%; copies still missing: 500; speed: 52 MB/s; time left: 25 min."
+    )
+
+
+def test_a_paused_volume_is_a_notice_takes_nothing_and_is_not_forgotten() -> None:
+    paused = replace(DATA, paused=True, operator_reason="new cable", state="absent")
+    facts = replace(WELL, volumes=(paused, BACKUP))
+    assert _codes(facts)["volume-paused"] is Level.NOTICE
+    assert "volume-absent" not in _codes(facts)
+    assert readiness(facts).ready
+    alone = replace(WELL, volumes=(replace(paused, state="online"),))
+    assert _codes(alone)["no-storage"] is Level.CRITICAL
+    assert not readiness(alone).ready
+    long = replace(paused, away_s=PAUSED_WARNING_S)
+    assert _codes(replace(facts, volumes=(long, BACKUP)))["volume-paused"] is Level.WARNING
+
+
+@pytest.mark.spec("ST-7")
+@pytest.mark.parametrize(
+    ("used", "level"),
+    [(84, None), (85, Level.NOTICE), (90, Level.WARNING), (95, Level.CRITICAL)],
+)
+def test_the_table_of_files_has_the_same_levels_as_the_space(
+    used: int, level: Level | None
+) -> None:
+    volume = replace(DATA, total_inodes=100, free_inodes=100 - used)
+    assert _codes(replace(WELL, volumes=(volume, BACKUP))).get("inodes-low") is level
+    made_as_needed = replace(DATA, total_inodes=0, free_inodes=0)
+    assert _codes(replace(WELL, volumes=(made_as_needed, BACKUP))) == {}
+
+
+@pytest.mark.spec("ST-6")
+def test_scrub_speaks_of_damage_and_of_being_late() -> None:
+    volume = replace(DATA, scrub_bad=2, scrub_age_s=40 * 86400.0)
+    facts = replace(WELL, volumes=(volume, BACKUP), scrub_every_s=30 * 86400.0)
+    assert _codes(facts) == {"scrub-bitrot": Level.CRITICAL, "scrub-overdue": Level.WARNING}
+    assert _codes(replace(facts, scrub_every_s=None)) == {"scrub-bitrot": Level.CRITICAL}
+    soon = replace(DATA, scrub_age_s=31 * 86400.0)
+    assert _codes(replace(facts, volumes=(soon, BACKUP))) == {}
+
+
+@pytest.mark.parametrize(
+    ("fact", "value", "code", "level"),
+    [
+        ("index_damage", "row 7 missing", "index-damaged", Level.CRITICAL),
+        ("index_mismatch", 3, "index-mismatch", Level.WARNING),
+        ("inbox_patients", 2, "patient-id-collision", Level.WARNING),
+        ("single_copy_objects", 9, "objects-single-copy", Level.CRITICAL),
+        ("objects_without_good_copy", 1, "object-without-good-copy", Level.CRITICAL),
+        ("trash_error", "EIO", "trash-failed", Level.WARNING),
+        ("retention_error", "EIO", "retention-failed", Level.WARNING),
+        ("audit_error", "disk full", "audit-write-failed", Level.CRITICAL),
+        ("audit_damage", "entry 7", "audit-trail-damaged", Level.CRITICAL),
+        ("settings_error", "truncated", "settings-damaged", Level.CRITICAL),
+        ("silent_providers", {"CT": "in use"}, "provider-not-listening", Level.CRITICAL),
+        ("unclaimed", True, "setup-code-unclaimed", Level.NOTICE),
+    ],
+)
+def test_every_other_fact_has_its_condition(
+    fact: str, value: object, code: str, level: Level
+) -> None:
+    facts = replace(WELL, **{fact: value})  # type: ignore[arg-type]  # one of many types
+    assert _codes(facts) == {code: level}
+    assert readiness(facts).ready
 
 
 def test_staging_fills_fails_and_is_full() -> None:

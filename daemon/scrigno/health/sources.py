@@ -63,10 +63,10 @@ class Sources:
 
     def start(self) -> None:
         """Begin to ask; returns at once."""
-        self._tasks = [
-            asyncio.create_task(self._run(source), name=f"alert-source-{source.name}")
-            for source in self._sources
-        ]
+        self._tasks = [self._begin(source) for source in self._sources]
+
+    def _begin(self, source: _Source) -> asyncio.Task[None]:
+        return asyncio.create_task(self._run(source), name=f"alert-source-{source.name}")
 
     async def close(self) -> None:
         """Stop asking; idempotent."""
