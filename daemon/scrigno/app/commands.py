@@ -75,7 +75,13 @@ class Commands:
 
     def _volumes(self) -> list[dict[str, Any]]:
         return [
-            {**asdict(each), "path": str(each.path), "owed": self._parts.facts.owed(each.name)}
+            {
+                **asdict(each),
+                "path": str(each.path),
+                "devices": sorted(each.devices),
+                "since": None if each.since is None else each.since.isoformat(timespec="seconds"),
+                "owed": self._parts.facts.owed(each.name),
+            }
             for each in self._parts.volumes.statuses()
         ]
 
