@@ -4,6 +4,7 @@
 import asyncio
 import logging
 import struct
+import time
 import tracemalloc
 import zlib
 from pathlib import Path
@@ -605,7 +606,8 @@ async def test_an_image_that_neither_staging_nor_memory_takes_is_refused(tmp_pat
         await box.close()
 
 
-async def test_an_index_that_fails_is_no_success_and_the_image_is_taken_in_later(
+@pytest.mark.spec("ST-2", "ST-3")
+async def test_an_image_in_the_journal_is_acknowledged_without_the_index_and_gets_its_row_later(
     box: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     box.recovery.start()
@@ -616,18 +618,82 @@ async def test_an_index_that_fails_is_no_success_and_the_image_is_taken_in_later
 
     with monkeypatch.context() as patch:
         patch.setattr(box.catalogue, "add", fails)
-        with pytest.raises(IndexUnavailable):
-            await box.store(one)
-    assert box.refused("index-unavailable") == 1
-    assert await box.staged() == 1
-    assert box.recovery.pending == 1
+        receipt = await box.store(one)
+        assert (receipt.pending, receipt.copies, receipt.degraded) == (True, ("data",), False)
+        again = await box.store(one)  # the sender lost our answer
+        assert again.pending
+        assert await box.staged() == 2
+        assert box.recovery.pending == 2
+        await asyncio.sleep(0.5)  # tried again and again meanwhile
+        assert box.recovery.pending == 2
     await box.until(lambda: box.recovery.pending == 0)
     assert (await box.catalogue.instance(one.uid)).digest == one.digest
-    # the sender comes back as it was told to
+    assert await box.staged() == 1
+    assert not (await box.store(one)).pending
     assert (await box.store(one)).outcome is StoreOutcome.SAME
 
 
-async def test_an_inbox_that_fails_is_no_success_either(
+@pytest.mark.spec("ST-2", "ST-3")
+async def test_an_index_that_hangs_delays_one_image_and_no_more(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scrigno.archive.taking.INDEX_S", 0.3)
+    box.recovery.start()
+    hanging = asyncio.Event()
+
+    async def hangs(*_: object) -> None:
+        await hanging.wait()
+        raise DatabaseFull("it was long")
+
+    add, sync = box.catalogue.add, box.catalogue.sync
+    box.catalogue.add = box.catalogue.sync = hangs
+    assert (await box.store(made(1))).pending
+    started = time.monotonic()
+    assert (await box.store(made(2))).pending
+    assert time.monotonic() - started < 0.25
+    box.catalogue.add, box.catalogue.sync = add, sync
+    hanging.set()
+    await box.until(lambda: box.recovery.pending == 0)
+    assert (await box.catalogue.totals()).instances == 2
+    assert not (await box.store(made(3))).pending
+
+
+async def test_an_image_that_only_volumes_have_is_refused_while_the_index_fails(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(*_: object) -> None:
+        raise DatabaseFull("database index.db: the disk is full.")
+
+    monkeypatch.setattr(box.staging, "reserve", lambda size: False)
+    with monkeypatch.context() as patch:
+        patch.setattr(box.catalogue, "add", fails)
+        with pytest.raises(IndexUnavailable):
+            await box.store(made())
+    assert box.refused("index-unavailable") == 1
+    assert not (await box.store(made())).pending
+
+
+@pytest.mark.spec("ST-10")
+async def test_a_conflict_that_shows_when_the_row_is_written_later_ends_in_the_inbox(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = made(1, study=1), made(1, study=2, SOPInstanceUID=made(1, study=1).uid)
+    await box.store(first)
+
+    async def fails(*_: object) -> None:
+        raise DatabaseFull("database index.db: the disk is full.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(box.catalogue, "add", fails)
+        assert (await box.store(second)).pending
+    await box.recovery.replay()
+    assert await box.inbox.counts() == {"conflict": 1}
+    assert (await box.catalogue.instance(first.uid)).digest == first.digest
+    assert not (box.root / "data" / second.key).exists()
+    assert box.on("data", "inbox/")[f"inbox/{second.digest}.dcm"] == second.file
+
+
+async def test_an_inbox_that_fails_is_made_up_for_later_too(
     box: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fails(*_: object) -> None:
@@ -635,11 +701,28 @@ async def test_an_inbox_that_fails_is_no_success_either(
 
     with monkeypatch.context() as patch:
         patch.setattr(box.catalogue, "inbox_add", fails)
-        with pytest.raises(IndexUnavailable):
-            await box.store(made(), hold="unapproved-node")
+        receipt = await box.store(made(), hold="unapproved-node")
+        assert (receipt.outcome, receipt.pending) == (StoreOutcome.HELD, True)
     await box.recovery.replay()
     assert box.recovery.pending == 0
     assert await box.inbox.counts() == {"unapproved-node": 1}
+
+
+async def test_a_fault_of_ours_is_answered_and_its_journal_entry_is_taken_in(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box.recovery.start()
+
+    async def fails(*_: object) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(box.catalogue, "add", fails)
+        with pytest.raises(IngestError) as caught:
+            await box.store(made())
+    assert caught.value.code == "internal-fault"
+    await box.until(lambda: box.recovery.pending == 0)
+    assert (await box.catalogue.instance(made().uid)) is not None
 
 
 async def test_a_limit_that_cannot_be_checked_refuses(

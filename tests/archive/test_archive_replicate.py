@@ -8,7 +8,7 @@ import pytest
 from archivebox import Box, made
 
 from scrigno.archive.ingest import StoreOutcome
-from scrigno.archive.replicate import may_release
+from scrigno.archive.standing import may_release
 from scrigno.volumes.states import VolumeState
 
 
@@ -17,20 +17,21 @@ async def settled(box: Box) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("held", "usable", "ack_copies", "may"),
+    ("held", "usable", "devices", "ack_copies", "may"),
     [
-        (["data", "b"], ["data", "b"], 2, True),
-        (["data"], ["data"], 2, False),  # staging is the second device
-        (["data"], ["data", "b"], 1, False),
-        (["data", "b"], ["data"], 2, True),
-        (["data"], [], 1, True),
-        ([], [], 0, True),
+        (["data", "b"], ["data", "b"], 2, 2, True),
+        (["data", "b"], ["data", "b"], 1, 2, False),  # two folders of one disk
+        (["data"], ["data"], 1, 2, False),  # staging is the second device
+        (["data"], ["data", "b"], 1, 1, False),
+        (["data", "b"], ["data"], 2, 2, True),
+        (["data"], [], 1, 1, True),
+        ([], [], 0, 0, True),
     ],
 )
-def test_staging_lets_go_when_every_usable_volume_and_enough_hold_it(
-    held: list[str], usable: list[str], ack_copies: int, *, may: bool
+def test_staging_lets_go_when_every_usable_volume_and_enough_devices_hold_it(
+    held: list[str], usable: list[str], devices: int, ack_copies: int, *, may: bool
 ) -> None:
-    assert may_release(held, usable, ack_copies) is may
+    assert may_release(held, usable, devices, ack_copies) is may
 
 
 @pytest.mark.spec("ST-2")

@@ -21,14 +21,19 @@ class NoDurableStorage(IngestError):
 
 
 class IndexUnavailable(NoDurableStorage):
-    """The files are durable but the index did not take the row (A700).
+    """The index did not take the row and staging does not keep the object (A700).
 
-    The object stays in staging and is taken in as soon as the index works again; the sender is
-    told to come back all the same, because an object that cannot be found is not archived. Its
-    second delivery is then simply the same object.
+    Its files are durable on volumes, but nothing would bring the row back. What staging keeps is
+    acknowledged without its row (`Receipt.pending`). A second delivery is the same object.
     """
 
     code = "index-unavailable"
+
+
+class InternalFault(IngestError):
+    """A fault of ours; the object may come in all the same, sent again it is the same (A700)."""
+
+    code = "internal-fault"
 
 
 class CapacityReached(IngestError):
@@ -77,3 +82,9 @@ class InboxError(ScrignoError):
     """An inbox item cannot be accepted or rejected now."""
 
     code = "inbox-refused"
+
+
+class NotNow(InboxError):
+    """What was decided waits for a volume that is away."""
+
+    code = "inbox-waits"

@@ -2,7 +2,8 @@
 """The one way into the archive: from the first byte to the moment it may be acknowledged.
 
 A receipt means: the file (preamble, file meta of our making, the data set byte for byte as it
-came) is durable on as many distinct devices as the policy asks for, and its row is committed.
+came) is durable on as many distinct devices as the policy asks for, and its row is committed, or
+(`pending`) it stands in staging's journal, from which its row is made when the index works again.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from scrigno.volumes import staging as staging_room
 from scrigno.volumes.staging import StagedObject, Staging
 
 from .arrivals import Arrival
-from .errors import IngestError, NoDurableStorage, ObjectTooLarge, ShuttingDown
+from .errors import IngestError, InternalFault, NoDurableStorage, ObjectTooLarge, ShuttingDown
 from .failpoints import hit
 from .receipts import IngestRules, Receipt, StoreOutcome
 from .taking import Judgement, Taking
@@ -47,7 +48,12 @@ class Reception:
     __slots__ = ("_arrival", "_ended", "_ingest", "_judgement", "_offset", "_staged", "_unread")
 
     def __init__(
-        self, ingest: "Ingest", arrival: Arrival, staged: StagedObject, offset: int
+        self,
+        ingest: "Ingest",
+        arrival: Arrival,
+        staged: StagedObject,
+        offset: int,
+        judgement: Judgement | None = None,
     ) -> None:
         """Made by `Ingest.begin`; the data set begins at `offset` of the file."""
         self._ingest = ingest
@@ -55,8 +61,8 @@ class Reception:
         self._staged = staged
         self._offset = offset
         self._ended = False
-        self._unread = True  # nobody has looked into the header yet
-        self._judgement: Judgement | None = None
+        self._unread = judgement is None  # nobody has looked into the header yet
+        self._judgement = judgement
 
     def write(self, fragment: memoryview | bytes) -> bool:
         """Take the next bytes of the data set; False asks to wait for `on_drain`. Never raises."""
@@ -156,11 +162,13 @@ class Ingest:
         transfer_syntax_uid: str,
         hold: str | None = None,
         received_at: datetime | None = None,
+        judgement: Judgement | None = None,
     ) -> Reception:
         """Start one object; `hold` keeps it in the inbox under that reason. Raises IngestError.
 
         The UIDs are those of the command (or of the file meta); they need not be valid.
-        `received_at` is given for an object that came at an earlier time.
+        `received_at` is given for an object that came at an earlier time, `judgement` when an
+        operator decided what is to become of it.
         """
         if self._closing:
             raise self._refused(ShuttingDown("The archive is being stopped."))
@@ -181,7 +189,11 @@ class Ingest:
             staged = self._staging.begin(prefix, limit_bytes=self._rules().max_object_bytes)
         except _BELOW as error:
             raise self._refused(_translated(error)) from error
-        return Reception(self, arrival, staged, len(prefix))
+        return Reception(self, arrival, staged, len(prefix), judgement)
+
+    def refuse_new(self) -> None:
+        """Refuse new objects (ShuttingDown) from now on; those on their way come to their end."""
+        self._closing = True
 
     async def close(self, grace_s: float) -> None:
         """Refuse new objects (ShuttingDown) and wait for those on their way, at most `grace_s`."""
@@ -228,6 +240,10 @@ class Ingest:
             raise self._refused(error) from error.__cause__
         except _BELOW as error:
             raise self._refused(_translated(error)) from error
+        except Exception as error:
+            log.exception("object %s: a fault of ours", arrival.sop_instance_uid[:64])
+            fault = InternalFault("A fault of the archive itself; the log says more.")
+            raise self._refused(fault) from error
         finally:
             staged.discard()
             self.last_commit_s = self._clock.monotonic()
@@ -253,6 +269,12 @@ class Ingest:
                 judgement = await self._taking.judge_sealed(arrival, sealed, offset)
             self._counters.add("ingest_bytes", sealed.size)
             return await self._taking.take(sealed, arrival, judgement, place=self._placement.store)
+        except (IngestError, *_BELOW):
+            raise  # nothing is left, or recovery has been told
+        except Exception:
+            if judgement is not None:
+                self._taking.attend(sealed, arrival, judgement)
+            raise
         finally:
             sealed.close()
 

@@ -17,7 +17,12 @@ class StoreOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """The object is durable on the devices the policy asks for, and recorded."""
+    """The object is durable on the devices the policy asks for, and recorded.
+
+    `pending`: the index does not take its row now. The object stands in staging's journal too, and
+    its row is made from there as soon as the index works; what it turns out to be then (new, the
+    same again, a conflict) is not known yet.
+    """
 
     outcome: StoreOutcome
     sop_instance_uid: str
@@ -25,6 +30,7 @@ class Receipt:
     copies: tuple[str, ...] = ()
     degraded: bool = False  # durable on fewer devices than the policy asks for
     inbox_id: int | None = None
+    pending: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,3 +41,4 @@ class IngestRules:
     ack_copies: int = 2
     max_studies: int | None = None
     default_character_set: str = ""
+    count_shared_device: bool = True  # as `IngestPolicy`; the setting decides, and says no

@@ -19,7 +19,7 @@ from scrigno.db.errors import DatabaseError
 from scrigno.imaging.errors import NotDicom
 from scrigno.imaging.part10 import FileHead, split
 from scrigno.volumes.placement import KeyConflict, NoDurableStorage, Placed
-from scrigno.volumes.staging import Sealed, Staging, StagingFailed
+from scrigno.volumes.staging import Sealed, Staging, StagingFailed, StagingFull
 from scrigno.volumes.states import PutOutcome, VolumeError
 from scrigno.volumes.volume import Volumes
 
@@ -59,9 +59,12 @@ class Recovery:
         self._retry_s = retry_s
         self._pending: dict[str, Mapping[str, str]] = {}  # journal name -> note
         self._stuck: set[str] = set()
+        self._listed = False  # what stands in the journal is known
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         taking.on_pending = self.add
+        staging.on_late = self.add
+        staging.on_return = self._look_again
 
     @property
     def pending(self) -> int:
@@ -71,6 +74,11 @@ class Recovery:
     def add(self, name: str, note: Mapping[str, str]) -> None:
         """Take the journal entry `name` in as soon as that works."""
         self._pending[name] = note
+        self._wake.set()
+
+    def _look_again(self) -> None:
+        """Staging was away and is back, and with it what stands there."""
+        self._listed = False
         self._wake.set()
 
     def start(self) -> None:
@@ -85,13 +93,14 @@ class Recovery:
             self._task = None
 
     async def _run(self) -> None:
-        listed = False
         while True:
-            listed = listed or await self._list()
             self._wake.clear()
+            if not self._listed:
+                self._listed = await self._list()
             await self.replay()
+            idle = self._listed and not self._pending
             try:
-                async with asyncio.timeout(None if listed and not self._pending else self._retry_s):
+                async with asyncio.timeout(None if idle else self._retry_s):
                     await self._wake.wait()
                     # Let the failure that woke us pass before trying the same again.
                     await asyncio.sleep(min(1.0, self._retry_s))
@@ -100,6 +109,8 @@ class Recovery:
 
     async def _list(self) -> bool:
         """Note what stands in the journal and has no row; False when that cannot be told."""
+        if self._staging.failure:
+            return False  # said already; we are told when it is back
         try:
             entries = await self._staging.journal()
             known = {row.staged_as for row in await self._catalogue.staged()}
@@ -107,8 +118,8 @@ class Recovery:
             log.error("staging: what was left by the last run cannot be listed: %s", error.reason)  # noqa: TRY400 - the reason says it all
             return False
         for entry in entries:
-            if entry.name not in known:
-                self._pending[entry.name] = entry.note
+            if entry.name not in known and entry.name not in self._stuck:
+                self._pending.setdefault(entry.name, entry.note)
         if self._pending:
             log.info("staging: %d objects of the last run are taken in again", len(self._pending))
         return True
@@ -130,7 +141,7 @@ class Recovery:
             outcome = await self._take_again(name)
         except (NoDurableStorage, errors.NoDurableStorage, errors.CapacityReached):
             return  # stays pending; the volume, the index or the limit has been reported
-        except (StagingFailed, DatabaseError):
+        except (StagingFailed, StagingFull, DatabaseError):
             return
         except (errors.IngestError, NotDicom) as error:
             # It passed when it came, so this is a fault of ours or of the disk: keep it.
@@ -142,11 +153,13 @@ class Recovery:
             self._counters.add("recovery_stuck_objects")
             self._stuck.add(name)
         else:
+            if outcome is None:
+                return  # the index still does not take its row
             self._counters.add("recovery_objects", outcome=outcome)
         self._pending.pop(name, None)
 
-    async def _take_again(self, name: str) -> str:
-        """Take one entry in; returns what became of it."""
+    async def _take_again(self, name: str) -> str | None:
+        """Take one entry in; returns what became of it, None when that is not decided."""
         try:
             sealed = await self._staging.open_entry(name)
         except StagingFailed as error:
@@ -162,7 +175,7 @@ class Recovery:
                 receipt = await self._taking.take_in_turn(
                     sealed, arrival, judgement, place=self._place
                 )
-                return receipt.outcome
+                return None if receipt.pending else receipt.outcome
         finally:
             sealed.close()
 

@@ -2,7 +2,8 @@
 """Paying what volumes are owed, and letting staging go.
 
 The queue is the catalogue's debts, so it survives a restart. Each volume has a task of its own:
-a volume that is away or slow keeps nobody waiting, and its debts are paid when it is back.
+a volume that is away or slow keeps nobody waiting, and its debts are paid when it is back, before
+it takes over (`catchup`). A disk that is not the one whose copies are recorded is owed everything.
 """
 
 import asyncio
@@ -12,7 +13,8 @@ from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 from scrigno.catalogue.catalogue import Catalogue
-from scrigno.catalogue.records import CopyState, Debt, StoredKey
+from scrigno.catalogue.records import Debt, StoredKey
+from scrigno.core.clock import Clock, SystemClock
 from scrigno.core.counters import Counters
 from scrigno.core.errors import ScrignoError
 from scrigno.core.events import EventBus, VolumeChanged
@@ -23,8 +25,10 @@ from scrigno.volumes.states import ErrorKind, VolumeError, VolumeState
 from scrigno.volumes.volume import Volume, Volumes
 
 from .arrivals import INBOX_PREFIX, sidecar_key
+from .catchup import CatchUp, Pace, Progress
 from .quarantine import displace
 from .receipts import IngestRules
+from .standing import may_go, standing_on
 
 log = logging.getLogger(__name__)
 
@@ -35,20 +39,21 @@ BUSY_PAUSE_S: Final = 0.02  # between copies while images arrive: they come firs
 POLL_S: Final = 10.0  # for a volume whose return nobody told us of
 ALL_AGAIN_S: Final = 60.0  # then debts that could not be paid are tried again
 FAILED_PAUSE_S: Final = 1.0
+ROUND_PAUSE_S: Final = 0.3  # between rounds while a volume is caught up
 STAGING_HIGH: Final = 0.70  # over this share the oldest entries with one copy are let go …
 STAGING_LOW: Final = 0.60  # … down to this one
 SIDECAR_BYTES: Final = 64 << 10
 
 
-def may_release(held: Collection[str], usable: Collection[str], ack_copies: int) -> bool:
-    """Tell whether staging may forget an object: every usable volume and enough volumes hold it."""
-    return len(held) >= ack_copies and set(usable) <= set(held)
+# A volume on its way back is paid before it takes over.
+_PAID: Final = (VolumeState.ONLINE, VolumeState.RECOVERING)
 
 
 class _Desk:
     """Where one volume's debts are paid."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self.pace = Pace(clock)
         self.wake = asyncio.Event()
         self.seen = 0  # debts up to this number were tried
         self.all_again_at = 0.0
@@ -76,8 +81,10 @@ class Replicator:
         staging_capacity_bytes: int,
         turn: Callable[[str], AbstractAsyncContextManager[None]],
         is_busy: Callable[[], bool] = lambda: False,
+        clock: Clock | None = None,
     ) -> None:
         """`turn` keeps others off one object, `is_busy` tells whether images are arriving now."""
+        self._clock = clock or SystemClock()
         self._catalogue = catalogue
         self._volumes = volumes
         self._staging = staging
@@ -92,17 +99,27 @@ class Replicator:
         self._tidying: asyncio.Task[None] | None = None
         self._unsubscribe: Callable[[], None] = lambda: None
         self._sweep = asyncio.Event()
+        self._uuids: dict[str, str] | None = None  # of the disks whose copies are recorded
+        self._catch_up = CatchUp(
+            catalogue=catalogue,
+            clock=self._clock,
+            counters=counters,
+            turn=turn,
+            give_way=self._give_way,
+        )
 
     # life --------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin to pay; returns at once."""
+        """Begin to pay; returns at once. From now on volumes are caught up before they return."""
+        self._volumes.caught_up = self.caught_up
         self._unsubscribe = self._bus.subscribe(VolumeChanged, self._volume_changed)
         self._sweep.set()  # the last run may have ended between a payment and its release
         self._tidying = asyncio.create_task(self._tidy(), name="release-staging")
 
     async def close(self) -> None:
         """Stop; what is owed stays owed. Idempotent."""
+        self._volumes.caught_up = lambda name: True
         self._unsubscribe()
         tasks = [desk.task for desk in self._desks.values() if desk.task is not None]
         if self._tidying is not None:
@@ -119,8 +136,9 @@ class Replicator:
             desk.wake.set()
 
     def _volume_changed(self, event: VolumeChanged) -> None:
+        self._catch_up.volume_changed(event)
         desk = self._desks.get(event.volume)
-        if desk is not None and event.after == VolumeState.ONLINE:
+        if desk is not None:
             desk.start_over()
         self._sweep.set()
 
@@ -133,7 +151,9 @@ class Replicator:
                 task.cancel()
         fresh = names - set(self._desks)
         for name in fresh:
-            desk = self._desks[name] = _Desk()
+            desk = self._desks[name] = _Desk(self._clock)
+            if self._volumes.by_name(name).state is VolumeState.RECOVERING:
+                self._catch_up.open_case(name)
             desk.task = asyncio.create_task(self._serve(name, desk), name=f"replicate-{name}")
         return bool(fresh)
 
@@ -146,6 +166,56 @@ class Replicator:
         if volume in self._desks:
             self._desks[volume].start_over()
         return owed
+
+    def caught_up(self, name: str) -> bool:
+        """Tell whether a volume that fell has everything that it should have, and may take over."""
+        known = self._uuids is not None  # else not even the index has been asked
+        return known and not self._catch_up.is_open(name) and self._is_same_disk(name)
+
+    def progress(self, name: str) -> Progress:
+        """Return how far a volume is from having everything; raises KeyError."""
+        desk = self._desks.get(name)
+        if desk is None:
+            self._volumes.by_name(name)
+            return Progress(volume=name)
+        return desk.pace.progress(name)
+
+    def _is_same_disk(self, name: str) -> bool:
+        """Tell whether the disk that serves is the one whose copies are recorded."""
+        uuid = self._volumes.by_name(name).uuid
+        return uuid is None or (self._uuids or {}).get(name) == uuid
+
+    def _doubted(self) -> list[str]:
+        """Return the volumes whose recorded copies are on another disk than the one there now."""
+        if self._tidying is None:
+            return []  # nobody has begun to compare
+        names = [volume.spec.name for volume in self._volumes.ordered]
+        return [name for name in names if self._uuids is None or not self._is_same_disk(name)]
+
+    async def _remember(self) -> None:
+        """Learn from the index which disks were there, and who was being caught up."""
+        uuids = await self._catalogue.volume_uuids()
+        for name, mark in (await self._catalogue.volume_recoveries()).items():
+            self._catch_up.reopen(name, mark)
+        self._uuids = uuids
+
+    async def _identify(self, volume: Volume) -> None:
+        """Owe everything to a disk that is not the one whose copies are recorded.
+
+        Remembered last: a crash before that makes the next run begin anew, whatever was done.
+        """
+        name, uuid = volume.spec.name, volume.uuid
+        if uuid is None or self._uuids is None or self._is_same_disk(name):
+            return
+        before = self._uuids.get(name)
+        if before is not None:
+            owed = await self.replaced(name)
+            log.warning(
+                "volume %s: is another disk than before, %d objects are copied to it", name, owed
+            )
+        await self._catalogue.remember_volume(name, uuid)
+        self._uuids[name] = uuid
+        self._sweep.set()
 
     async def owe_to_new_volumes(self) -> None:
         """Owe everything to volumes that the catalogue has never heard of."""
@@ -166,13 +236,17 @@ class Replicator:
                 desk.all_again_at = loop.time() + ALL_AGAIN_S
             try:
                 volume = self._volumes.by_name(name)
-                if volume.state is VolumeState.ONLINE:
-                    _, desk.seen = await self.pay(volume, desk.seen)
+                await self._catch_up.note(name)
+                if volume.link is not None and volume.state in _PAID:
+                    await self._serve_once(volume, desk)
                 else:
                     desk.seen = 0
+                    await self._look_at_debts(name, desk)
+                    desk.pace.wait()
             except (DatabaseError, StagingFailed, VolumeError) as error:
                 log.warning("volume %s: replication waits: %s", name, error.reason)
                 desk.seen = 0
+                desk.pace.wait()
                 await asyncio.sleep(FAILED_PAUSE_S)
             except KeyError:
                 return  # no longer configured
@@ -180,12 +254,39 @@ class Replicator:
                 log.exception("volume %s: replication failed and goes on", name)
                 desk.seen = 0
                 await asyncio.sleep(FAILED_PAUSE_S)
+            recovering = self._catch_up.is_open(name) and self._is_served(name)
             try:
-                async with asyncio.timeout(POLL_S):
+                async with asyncio.timeout(ROUND_PAUSE_S if recovering else POLL_S):
                     await desk.wake.wait()
             except TimeoutError:
                 continue
-            await self._let_debts_gather()
+            if not recovering:
+                await self._let_debts_gather()
+
+    def _is_served(self, name: str) -> bool:
+        volume = self._volumes.by_name(name)
+        return volume.link is not None and volume.state in _PAID
+
+    async def _serve_once(self, volume: Volume, desk: "_Desk") -> None:
+        """Identify, verify, pay: what one volume needs now."""
+        name, pace = volume.spec.name, desk.pace
+        await self._identify(volume)
+        if self._catch_up.is_open(name):
+            desk.seen = 0
+            await self._catch_up.verify(volume, pace)
+            await self._catch_up.begin_paying(name)
+        await self._look_at_debts(name, desk)
+        _, desk.seen = await self.pay(volume, desk.seen, pace)
+        left, _ = await self._look_at_debts(name, desk)
+        await self._catch_up.paid_until(name, None, left)
+        if not left:
+            pace.end()
+        elif pace.state != "idle":
+            pace.wait()  # nothing can pay these now
+
+    async def _look_at_debts(self, name: str, desk: "_Desk") -> tuple[int, int]:
+        desk.pace.owed = owed = await self._catalogue.owed_to(name)
+        return owed
 
     async def _let_debts_gather(self) -> None:
         """While images arrive, look at the debts once a second and not once for each."""
@@ -194,24 +295,31 @@ class Replicator:
                 return
             await asyncio.sleep(BUSY_PAUSE_S)
 
-    async def pay(self, volume: Volume, after: int = 0) -> tuple[int, int]:
+    async def pay(
+        self, volume: Volume, after: int = 0, pace: Pace | None = None
+    ) -> tuple[int, int]:
         """Pay the debts of `volume` numbered over `after` that can be paid now.
 
         Returns how many were, and where to go on when there are new ones; one that cannot be
         paid now (its only copy is away) is passed over. Raises VolumeError when the volume itself
         fails, DatabaseError.
         """
+        name, pace = volume.spec.name, pace or Pace(self._clock)
         paid, seen = 0, after
-        while debts := await self._catalogue.debts(volume.spec.name, after, BATCH):
-            done = await self._pay_batch(volume, debts)
+        while debts := await self._catalogue.debts(name, after, BATCH):
+            pace.begin("copying")
+            done = await self._pay_batch(volume, debts, pace)
             paid += len(done)
             await self._release_settled([debt.staged_as for debt in done if debt.staged_as])
             after = debts[-1].debt_id
             # Debts of the inbox are numbered behind all others, and are few.
             seen = max([seen, *(debt.debt_id for debt in debts if not _is_kept(debt))])
+            if self._catch_up.is_open(name):
+                left, _ = pace.owed = await self._catalogue.owed_to(name)
+                await self._catch_up.paid_until(name, after, left)
         return paid, seen
 
-    async def _pay_batch(self, volume: Volume, debts: Iterable[Debt]) -> list[Debt]:
+    async def _pay_batch(self, volume: Volume, debts: Iterable[Debt], pace: Pace) -> list[Debt]:
         waiting = iter(debts)
         paid: list[Debt] = []
         failure: list[ScrignoError] = []
@@ -221,6 +329,7 @@ class Replicator:
                 async with self._turn(debt.sop_instance_uid):
                     if await self._pay_one(volume, debt, failure):
                         paid.append(debt)
+                        pace.done(debt.size)
                 if failure:
                     return
                 while self._must_give_way():
@@ -238,6 +347,11 @@ class Replicator:
     def _must_give_way(self) -> bool:
         """While images arrive one copy at a time is made, unless staging is filling up."""
         return self._is_busy() and self._staging.used_bytes < self._capacity * STAGING_LOW
+
+    async def _give_way(self) -> None:
+        """Wait a little while images arrive; never for long, so that it comes to an end."""
+        if self._must_give_way():
+            await asyncio.sleep(BUSY_PAUSE_S)
 
     async def _pay_one(self, volume: Volume, debt: Debt, failure: list[ScrignoError]) -> bool:
         """Make one copy and record it; a failure of the volume or the index goes to `failure`."""
@@ -280,6 +394,10 @@ class Replicator:
                 break
         if _is_kept(debt):
             await self._copy_sidecar(volume, debt)
+        if self._catch_up.is_open(name) and (await volume.digest(debt.key))[0] != debt.digest:
+            raise VolumeError(
+                name, ErrorKind.IO, f"{debt.key} reads back other than it was written"
+            )
 
     async def _copy_sidecar(self, volume: Volume, debt: Debt) -> None:
         """Bring the sidecar too; it is a hint, so its absence keeps no debt open."""
@@ -302,10 +420,11 @@ class Replicator:
         await self._release([row for row in rows if self._may_go(row)])
 
     def _may_go(self, row: StoredKey) -> bool:
-        usable = [volume.spec.name for volume in self._volumes.healthy()]
-        return may_release(standing_on(row, self._volumes), usable, self._rules().ack_copies)
+        return may_go(row, self._volumes, self._rules(), self._doubted())
 
     async def _release(self, rows: Collection[StoredKey]) -> None:
+        if self._staging.failure:
+            return  # what stands there is let go when it is back
         if rows:
             # Until their rows are durable the journal is what brings them back after a power cut.
             await self._catalogue.sync()
@@ -320,6 +439,8 @@ class Replicator:
         """Release what no payment released: a volume left, or staging fills up."""
         while True:
             try:
+                if self._uuids is None:
+                    await self._remember()
                 if self._open_desks():
                     await self.owe_to_new_volumes()
                     self.nudge()
@@ -335,7 +456,9 @@ class Replicator:
                 continue
 
     def _nearly_full(self) -> bool:
-        return self._staging.used_bytes >= self._capacity * STAGING_HIGH
+        return (
+            not self._staging.failure and self._staging.used_bytes >= self._capacity * STAGING_HIGH
+        )
 
     async def tidy(self) -> None:
         """Release everything that may go, and over the high-water mark the oldest single copies."""
@@ -346,11 +469,13 @@ class Replicator:
             return
         gone = {row.staged_as for row in free}
         excess = self._staging.used_bytes - int(self._capacity * STAGING_LOW)
+        doubted = self._doubted()
         early: list[StoredKey] = []
         for row in sorted(rows, key=lambda row: row.staged_as or ""):  # names sort by age
             if excess <= 0:
                 break
-            if row.staged_as not in gone and standing_on(row, self._volumes):
+            standing = set(standing_on(row, self._volumes)) - set(doubted)
+            if row.staged_as not in gone and standing:
                 early.append(row)
                 excess -= row.size
         if early:
@@ -363,14 +488,3 @@ class Replicator:
 
 def _is_kept(debt: Debt) -> bool:
     return debt.key.startswith(f"{INBOX_PREFIX}/")
-
-
-def held_by(row: StoredKey) -> tuple[str, ...]:
-    """Return the volumes that hold an object."""
-    return tuple(copy.volume for copy in row.copies if copy.state is CopyState.HELD)
-
-
-def standing_on(row: StoredKey, volumes: Volumes) -> tuple[str, ...]:
-    """Return the volumes that hold an object and can be read now; a dead one counts for nothing."""
-    readable = {volume.spec.name for volume in volumes.ordered if volume.readable}
-    return tuple(name for name in held_by(row) if name in readable)

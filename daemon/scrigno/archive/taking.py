@@ -21,7 +21,7 @@ from scrigno.catalogue.catalogue import Catalogue
 from scrigno.core.attributes import IndexAttributes
 from scrigno.core.counters import Counters
 from scrigno.core.events import EventBus, InstanceHeld, InstanceStored
-from scrigno.db.errors import DatabaseError
+from scrigno.db.errors import DatabaseError, DatabaseUnavailable
 from scrigno.imaging.errors import HeaderIncomplete
 from scrigno.volumes.placement import KeyConflict, NoDurableStorage, Placed
 from scrigno.volumes.staging import Sealed, Staging, StagingFailed
@@ -35,7 +35,7 @@ from .failpoints import hit
 from .limits import StudyLimit
 from .quarantine import displace
 from .receipts import IngestRules, Receipt, StoreOutcome
-from .replicate import may_release, standing_on
+from .standing import is_enough, may_go
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 MAX_HEADER_BYTES: Final = 64 << 20
 # Up to here a header is read on the loop: skipping through it stays far below a millisecond.
 LOOP_HEADER_BYTES: Final = 1 << 20
+INDEX_S: Final = 5.0  # then an object is acknowledged on its journal entry, its row comes later
+SIDECAR_S: Final = 3.0  # a hint is not worth more
 
 
 Place = Callable[[Sealed, str, Mapping[str, str]], Awaitable[Placed]]
@@ -73,6 +75,7 @@ class Taking:
         self._limits = StudyLimit(catalogue, lambda: rules().max_studies)
         self._long_headers = ThreadPoolExecutor(1, "long-headers")
         self._one_long_header = asyncio.Lock()
+        self._index_silent: asyncio.Task[None] | None = None  # waits until it answers again
         self.degraded = False  # the last object was acknowledged with too few devices
         self.on_debt: Callable[[], None] = lambda: None
         self.on_pending: Callable[[str, Mapping[str, str]], None] = lambda name, note: None
@@ -84,6 +87,14 @@ class Taking:
     def close(self) -> None:
         """Let the thread for long headers go."""
         self._long_headers.shutdown(wait=False)
+        if self._index_silent is not None:
+            self._index_silent.cancel()
+
+    def attend(self, sealed: Sealed, arrival: Arrival, judgement: Judgement) -> None:
+        """See that an object whose taking-in broke off is taken in all the same."""
+        if sealed.name is not None:
+            aside = judgement.reason if isinstance(judgement, Aside) else None
+            self.on_pending(sealed.name, to_note(arrival, sealed.digest, aside))
 
     # deciding ----------------------------------------------------------------------------------
 
@@ -184,13 +195,23 @@ class Taking:
             owed=placed.owed,
             staged_as=None if settled else placed.staged_as,
         )
+        study = admit.attributes.study.study_instance_uid
         try:
-            result = await self._catalogue.add(new)
-            if placed.staged_as is None:
-                await self._catalogue.sync()  # no journal would bring the row back
+            async with self._answering_index():
+                result = await self._catalogue.add(new)
+                if placed.staged_as is None:
+                    await self._catalogue.sync()  # no journal would bring the row back
         except DatabaseError as error:
             note = to_note(arrival, sealed.digest, None)
-            raise self._not_indexed(placed, note, error) from error
+            self._left_to_recovery(placed, note, error)
+            return Receipt(
+                outcome=StoreOutcome.NEW,
+                sop_instance_uid=arrival.sop_instance_uid,
+                study_uid=study,
+                copies=placed.copies,
+                degraded=placed.degraded,
+                pending=True,
+            )
         except records.CapacityReached as error:
             # Only when another writer of the index was faster than `StudyLimit`. The files stay
             # where they are: they may have stood there before, and nothing that may have been
@@ -209,7 +230,6 @@ class Taking:
         hit("released")
         if placed.owed:
             self.on_debt()
-        study = admit.attributes.study.study_instance_uid
         self._limits.remember(study)
         if new_here:
             self._bus.publish(
@@ -229,7 +249,8 @@ class Taking:
 
     def _is_settled(self, placed: Placed) -> bool:
         """Tell whether staging may let the object go as soon as it is recorded."""
-        return not placed.owed and len(placed.copies) >= self._rules().ack_copies
+        volumes = [each for each in self._volumes.ordered if each.name in placed.copies]
+        return not placed.owed and is_enough(volumes, self._rules())
 
     async def _release_again(self, name: str) -> None:
         """Release the entry of an object that had its row before, as far as it is not needed.
@@ -242,9 +263,7 @@ class Taking:
             if not rows:
                 await self._release(name)
             for row in rows:
-                usable = [volume.spec.name for volume in self._volumes.healthy()]
-                held = standing_on(row, self._volumes)
-                if may_release(held, usable, self._rules().ack_copies):
+                if may_go(row, self._volumes, self._rules()):
                     await self._release(name)
                     await self._catalogue.unstaged([row.sop_instance_uid])
         except DatabaseError as error:
@@ -301,11 +320,21 @@ class Taking:
         item = self._inbox_item(sealed, arrival, aside, replace(
             placed, staged_as=None if settled else placed.staged_as
         ))  # fmt: skip
+        outcome = _OUTCOME_OF_REASON.get(aside.reason, StoreOutcome.HELD)
         try:
-            inbox_id = await self._catalogue.inbox_add(item)
+            async with self._answering_index():
+                inbox_id = await self._catalogue.inbox_add(item)
         except DatabaseError as error:
             note = to_note(arrival, sealed.digest, aside.reason)
-            raise self._not_indexed(placed, note, error) from error
+            self._left_to_recovery(placed, note, error)
+            return Receipt(
+                outcome=outcome,
+                sop_instance_uid=arrival.sop_instance_uid,
+                study_uid=item.study_instance_uid,
+                copies=placed.copies,
+                degraded=placed.degraded,
+                pending=True,
+            )
         hit("aside-recorded")
         if placed.staged_as and settled:
             await self._release(placed.staged_as)
@@ -315,7 +344,7 @@ class Taking:
             self.on_debt()
         self._bus.publish(InstanceHeld(inbox_id=inbox_id, reason=aside.reason))
         return Receipt(
-            outcome=_OUTCOME_OF_REASON.get(aside.reason, StoreOutcome.HELD),
+            outcome=outcome,
             sop_instance_uid=arrival.sop_instance_uid,
             study_uid=item.study_instance_uid,
             copies=placed.copies,
@@ -367,27 +396,59 @@ class Taking:
         """Write the sidecar beside each copy; without it a lost index loses only the reason."""
         for name in placed.copies:
             try:
-                await self._volumes.by_name(name).put_bytes(sidecar_key(key), sidecar)
+                async with asyncio.timeout(SIDECAR_S):
+                    await self._volumes.by_name(name).put_bytes(sidecar_key(key), sidecar)
             except VolumeError as error:
                 log.warning("volume %s: no sidecar beside %s: %s", name, key, error.reason)
+            except TimeoutError:
+                log.warning("volume %s: no sidecar beside %s: it is too slow", name, key)
 
     # failing -----------------------------------------------------------------------------------
 
-    def _not_indexed(
+    def _left_to_recovery(
         self, placed: Placed, note: Mapping[str, str], error: DatabaseError
-    ) -> IndexUnavailable:
-        """Leave the object in staging, to be taken in again; returns what to raise."""
-        if placed.staged_as:
-            self.on_pending(placed.staged_as, note)
-        return IndexUnavailable(
-            "The index cannot record the object now.", next_step=error.next_step
-        )
+    ) -> None:
+        """Leave an object to its journal entry; raises IndexUnavailable when it has none."""
+        if placed.staged_as is None:
+            raise IndexUnavailable(
+                "The index cannot record the object now, and staging does not keep it.",
+                next_step=error.next_step,
+            ) from error
+        self._counters.add("ingest_pending_objects")
+        self.on_pending(placed.staged_as, note)
+
+    @asynccontextmanager
+    async def _answering_index(self) -> AsyncIterator[None]:
+        """Wait for the index no longer than INDEX_S, and not at all while it is silent.
+
+        Raises DatabaseUnavailable. What was asked may be done all the same, a little later; taking
+        the object in again finds that.
+        """
+        if self._index_silent is not None:
+            raise _silent()
+        try:
+            async with asyncio.timeout(INDEX_S):
+                yield
+        except TimeoutError as error:
+            log.error("index: no answer for %.0f s; rows are written later", INDEX_S)  # noqa: TRY400 - the stack would only show this wait
+            if self._index_silent is None:
+                self._index_silent = asyncio.create_task(self._until_it_answers())
+            raise _silent() from error
+
+    async def _until_it_answers(self) -> None:
+        try:
+            await self._catalogue.sync()
+        except DatabaseError as error:
+            log.warning("index: it answers again, but fails: %s", error.reason)
+        finally:
+            self._index_silent = None
 
     async def _release(self, name: str) -> None:
         """Let staging forget an object; a failure only leaves work for the next start."""
         try:
             # Until its row is durable the journal is what brings it back after a power cut.
-            await self._catalogue.sync()
+            async with self._answering_index():
+                await self._catalogue.sync()
             await self._staging.release(name)
         except (DatabaseError, StagingFailed) as error:
             log.warning("staging: entry %s is left over: %s", name, error.reason)
@@ -403,6 +464,12 @@ class Taking:
         finally:
             del self._turns[uid]
             mine.set_result(None)
+
+
+def _silent() -> DatabaseUnavailable:
+    return DatabaseUnavailable(
+        "The index does not answer.", next_step="Check the system disk; it may hang."
+    )
 
 
 _OUTCOME_OF_REASON: Final = {

@@ -267,6 +267,10 @@ class Catalogue:
             lambda connection: identity.held_since(connection, volume, since, after, limit)
         )
 
+    async def newest_object(self) -> int:
+        """Return the number of the newest archived object, as `Debt.debt_id` counts."""
+        return await self._db.read(identity.newest_object)
+
     async def owed_to(self, volume: str) -> tuple[int, int]:
         """Return how many objects and bytes a volume is owed."""
         return await self._db.read(lambda connection: identity.owed_to(connection, volume))

@@ -97,6 +97,13 @@ def held_since(
     return found
 
 
+def newest_object(connection: Connection) -> int:
+    """Return the number of the newest archived object, 0 when there is none."""
+    row = connection.execute("SELECT coalesce(max(id), 0) FROM instance").fetchone()
+    assert row is not None  # noqa: S101 - an aggregate always answers
+    return int(row[0])
+
+
 def owed_to(connection: Connection, volume: str) -> tuple[int, int]:
     """Return how many objects and bytes `volume` is owed, missing copies included."""
     row = connection.execute(
