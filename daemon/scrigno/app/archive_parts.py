@@ -69,6 +69,7 @@ def make_archive(
         return IngestRules(
             max_object_bytes=now.ingest.max_object_bytes,
             ack_copies=now.ingest.ack_copies,
+            count_shared_device=now.ingest.count_shared_device,
             max_studies=now.limits.max_studies,
             default_character_set=now.default_character_set,
         )
