@@ -68,6 +68,9 @@ export const setPassword = (old, fresh) =>
   json("POST", "/account/password", { body: { old, new: fresh }, expect401: true });
 
 export const status = (signal) => json("GET", `/status?language=${currentLanguage()}`, { signal });
+export const alerts = () => json("GET", `/alerts?language=${currentLanguage()}`);
+export const acknowledge = (id) => json("POST", `/alerts/${part(id)}/acknowledge`, { body: {} });
+export const machine = () => json("GET", "/machine");
 export const volumes = () => json("GET", "/volumes");
 export const searchStudies = (query, signal) => json("POST", "/studies/search", { body: query, signal });
 export const study = (uid, signal) => json("GET", `/studies/${part(uid)}`, { signal });

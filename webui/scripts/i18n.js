@@ -111,6 +111,12 @@ export function bytes(count) {
   return number(value, { style: "unit", unit: units[step], unitDisplay: "short", maximumFractionDigits: digits });
 }
 
+/** A length of time in the largest unit that tells it well. */
+export function duration(seconds) {
+  const [unit, size] = seconds < 90 ? ["second", 1] : seconds < 5400 ? ["minute", 60] : seconds < 172800 ? ["hour", 3600] : ["day", 86400];
+  return number(Math.max(1, Math.round(seconds / size)), { style: "unit", unit, unitDisplay: "long" });
+}
+
 /** Today (or some days before) in the browser's time zone as YYYYMMDD. */
 export function day(before = 0) {
   const then = new Date();

@@ -239,7 +239,7 @@ ROUTES: Final = (
         about="Take the error counters of a disk as they are", errors=("command-refused",),
     ),
     Route(
-        method="GET", path="/volumes", work=list_volumes,
+        method="GET", path="/volumes", work=list_volumes, allowed=_ADMIN,
         about="The volumes with state, space, disks and debts",
     ),
     Route(
