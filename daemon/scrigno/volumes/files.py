@@ -58,6 +58,11 @@ def reserve_bytes(total_bytes: int) -> int:
     return min(RESERVE_BYTES, total_bytes // RESERVE_PARTS)
 
 
+def full_below(total_bytes: int) -> int:
+    """Return with how many bytes less a volume of this size becomes FULL."""
+    return FULL_FROM * reserve_bytes(total_bytes)
+
+
 def fullness(space: Space, *, full: bool) -> str:
     """Return in words why a volume is FULL, or "" when it is not; `full`: it is so far.
 

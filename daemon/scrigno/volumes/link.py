@@ -200,6 +200,12 @@ class WorkerLink:
         self._pending[number] = pending
         return Posted(self, lane, number, REQUEST.pack(number, op) + body, pending)
 
+    def silent_s(self) -> float:
+        """Return for how long the request that waits longest has had no answer; 0 when none."""
+        return max(
+            (self._loop.time() - pending.since for pending in self._pending.values()), default=0.0
+        )
+
     def forget(self, number: int) -> None:
         """Give back the turn of a request that was never sent."""
         if self._pending.pop(number, None) is not None:

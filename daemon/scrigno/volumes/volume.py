@@ -1,340 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The volumes as the rest of the daemon sees them: their operations, through their workers."""
+"""The volumes as the rest of the daemon sees them: which there are, and orders to them."""
 
 import asyncio
-import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Self
 
 from scrigno.core.clock import Clock
 from scrigno.core.counters import Counters
+from scrigno.core.errors import CommandError
 from scrigno.core.events import EventBus
 from scrigno.host.mounts import MountWatch
 
-from .link import Posted, Reply, WorkerDiedError, WorkerLink
-from .protocol import MAX_CHUNK, PUT, PUT_DONE, Op, Put, pack, unpack
+from .kernel import Kernel
+from .operations import Checked, Scanned, Volume
+from .orders import may_adopt, may_force, may_pause, may_resume, may_retire
+from .probing import DevicesOf
 from .registry import Registry
-from .states import (
-    READABLE_STATES,
-    ErrorKind,
-    PutOutcome,
-    PutResult,
-    Role,
-    VolumeError,
-    VolumeSpec,
-    VolumeState,
-    VolumeStatus,
-)
-from .warden import Timing, Warden
+from .states import Role, VolumeSpec, VolumeState, VolumeStatus
+from .transitions import Fact
+from .warden import Surroundings, Timing, Warden
 
-SCAN_AHEAD: Final = 4  # objects asked for at once; the worker reads two at a time
-HEAD_LIMIT: Final = 256 << 10
+# what the rooms above need stands in one place
+__all__ = ["Checked", "Scanned", "Volume", "Volumes"]
+
 START_WAIT_S: Final = 2.0  # a hung disk must not delay the start (budget: 2 s to the first image)
-MEMORY_LIMIT: Final = 1 << 30
-REVIVAL_S: Final = 5.0  # how long a request waits for a new worker when the old one died
-_KIND_OF_STATE: Final = {
-    VolumeState.ABSENT: ErrorKind.ABSENT,
-    VolumeState.FOREIGN: ErrorKind.FOREIGN,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Scanned:
-    """One object met by `Volume.scan`; digest is None when it could not be read whole."""
-
-    key: str
-    size: int
-    digest: str | None
-    head: bytes
-
-
-class Volume:
-    """One volume. Loop thread only; every operation raises VolumeError.
-
-    The state is changed by the warden that looks after it (see `warden`), at once when an
-    operation fails; operations only need `link` and tell `doubt`.
-    """
-
-    def __init__(self, spec: VolumeSpec, counters: Counters) -> None:
-        """Start as STARTING, with no worker."""
-        self.spec = spec
-        self.state = VolumeState.STARTING
-        self.reason = ""
-        self.uuid: str | None = None
-        self.device: int | None = None
-        self.generation = 0
-        self.total_bytes: int | None = None
-        self.free_bytes: int | None = None
-        self.link: WorkerLink | None = None
-        self.served = asyncio.Event()  # set while `link` may be used
-        self.doubt = asyncio.Event()  # set to make the warden look at once
-        self.on_error: Callable[[VolumeError], None] = lambda _: None  # the warden listens
-        self._counters = counters
-        self._cursors = 0
-
-    @property
-    def name(self) -> str:
-        """The configured name."""
-        return self.spec.name
-
-    @property
-    def readable(self) -> bool:
-        """Whether a read is worth trying."""
-        return self.link is not None and self.state in READABLE_STATES
-
-    def status(self) -> VolumeStatus:
-        """Return how it is now."""
-        return VolumeStatus(
-            name=self.spec.name,
-            role=self.spec.role,
-            path=self.spec.path,
-            state=self.state,
-            reason=self.reason,
-            uuid=self.uuid,
-            device=self.device,
-            generation=self.generation,
-            total_bytes=self.total_bytes,
-            free_bytes=self.free_bytes,
-        )
-
-    # -- writing -----------------------------------------------------------------------------
-
-    async def put(self, key: str, *, fd: int, size: int, digest: str) -> PutResult:
-        """Copy `size` bytes of `fd` to `key`; on return they survive the loss of power.
-
-        `fd` must stay open until this ends.
-        """
-        reply = await self._call(Op.PUT, _put_body(key, size, digest), fd)
-        self._counters.add("volume_put_bytes", size, volume=self.name)
-        return self._put_result(reply)
-
-    def post_put(self, key: str, *, size: int, digest: str) -> Posted | None:
-        """Begin a put whose bytes are not all there yet; None when it cannot begin now.
-
-        Another thread says `send` when they are; `posted_put` waits for the end.
-        """
-        if self.link is None:
-            return None
-        return self.link.post(Op.PUT, _put_body(key, size, digest))
-
-    async def posted_put(self, posted: Posted, *, size: int) -> PutResult:
-        """Do what `put` does from here on; WorkerDiedError when its worker has ended."""
-        reply = await self._told(posted.link, posted.answer())
-        self._counters.add("volume_put_bytes", size, volume=self.name)
-        return self._put_result(reply)
-
-    async def copy_within(self, source_key: str, target_key: str) -> PutResult:
-        """Give an object a second name on the same volume; durable on return."""
-        body = pack({"source": source_key, "target": target_key})
-        return self._put_result(await self._call(Op.LINK, body))
-
-    async def move_within(self, source_key: str, target_key: str) -> bool:
-        """Give an object another name on the same volume, in one step; durable on return.
-
-        False when something stands at the target: nothing is changed then. Raises VolumeError
-        MISSING when there is no such object. Works on a full volume too.
-        """
-        body = pack({"source": source_key, "target": target_key})
-        return bool(unpack((await self._call(Op.RENAME, body)).body)["moved"])
-
-    async def remove(self, key: str) -> bool:
-        """Unlink, durable on return; False when it was not there."""
-        reply = await self._call(Op.REMOVE, pack({"key": key}))
-        return bool(unpack(reply.body)["removed"])
-
-    async def put_bytes(self, key: str, data: bytes, *, from_reserve: bool = False) -> None:
-        """Write a small file atomically, over an older one too; durable on return.
-
-        `from_reserve`: also when only the reserve of a full volume is left.
-        """
-        memory = os.memfd_create("scrigno-bytes", os.MFD_CLOEXEC)
-        try:
-            os.pwrite(memory, data, 0)  # memory: nothing here can wait for a disk
-            body = pack({"key": key, "reserve": from_reserve})
-            await self._call(Op.PUT_BYTES, body, memory)
-        finally:
-            os.close(memory)
-
-    def _put_result(self, reply: Reply) -> PutResult:
-        outcome, self.free_bytes, existing = PUT_DONE.unpack(reply.body)
-        match Put(outcome):
-            case Put.STORED:
-                return PutResult(PutOutcome.STORED)
-            case Put.SAME:
-                return PutResult(PutOutcome.SAME)
-            case Put.CONFLICT:
-                return PutResult(PutOutcome.CONFLICT, existing.hex())
-
-    # -- reading -----------------------------------------------------------------------------
-
-    async def read(
-        self, key: str, offset: int = 0, length: int | None = None
-    ) -> AsyncGenerator[bytes, None]:
-        """Stream a part of an object in chunks of at most 1 MiB; close it when leaving early.
-
-        Each chunk is a request of its own and one is asked for ahead: a slow reader holds no
-        thread of the worker, and a reader that goes on elsewhere knows its offset.
-        """
-        end = None if length is None else offset + length
-        ahead = self._chunk_soon(key, offset, end)
-        try:
-            while ahead is not None:
-                chunk, wanted = await ahead
-                offset += len(chunk)
-                ahead = None
-                if len(chunk) == wanted and offset != end:
-                    ahead = self._chunk_soon(key, offset, end)
-                if chunk:
-                    yield chunk
-        finally:
-            if ahead is not None:
-                ahead.cancel()
-                await asyncio.wait([ahead])
-
-    def _chunk_soon(
-        self, key: str, offset: int, end: int | None
-    ) -> "asyncio.Task[tuple[bytes, int]] | None":
-        wanted = MAX_CHUNK if end is None else min(MAX_CHUNK, end - offset)
-        if wanted <= 0:
-            return None
-        return asyncio.get_running_loop().create_task(self._chunk(key, offset, wanted))
-
-    async def _chunk(self, key: str, offset: int, length: int) -> tuple[bytes, int]:
-        memory, size = await self._memory(key, offset, length)
-        try:
-            return os.pread(memory, size, 0), length
-        finally:
-            os.close(memory)
-
-    async def read_memfd(self, key: str, offset: int = 0, length: int = MEMORY_LIMIT) -> int:
-        """Return a memfd holding a part of an object (at most 1 GiB); the caller closes it."""
-        memory, _ = await self._memory(key, offset, min(length, MEMORY_LIMIT))
-        return memory
-
-    async def head(self, key: str, length: int) -> bytes:
-        """Return the first bytes, at most 1 MiB."""
-        chunk, _ = await self._chunk(key, 0, min(length, MAX_CHUNK))
-        return chunk
-
-    async def stat(self, key: str) -> int | None:
-        """Return its size, or None when there is no such key."""
-        size = unpack((await self._call(Op.STAT, pack({"key": key}))).body)["size"]
-        return None if size is None else int(size)
-
-    async def digest(self, key: str) -> tuple[str, int]:
-        """Read all of it from the disk, not the cache; return hex SHA-256 and size."""
-        document = unpack((await self._call(Op.DIGEST, pack({"key": key, "head": 0}))).body)
-        return str(document["digest"]), int(document["size"])
-
-    async def walk(self, prefix: str) -> AsyncGenerator[tuple[str, int], None]:
-        """Yield key and size of everything under the folder `prefix` ("" is all), in order."""
-        self._cursors += 1
-        cursor, after, more = self._cursors, "", True
-        while more:
-            body = pack({"cursor": cursor, "prefix": prefix, "after": after})
-            document = unpack((await self._call(Op.WALK, body)).body)
-            more = document["more"]
-            for key, size in document["entries"]:
-                yield key, size
-                after = key
-
-    async def scan(self, prefix: str) -> AsyncGenerator[Scanned, None]:
-        """Walk and read everything once: digest and head, a few objects ahead of the caller."""
-        loop = asyncio.get_running_loop()
-        ahead: list[asyncio.Task[Scanned | None]] = []
-        try:
-            async with aclosing(self.walk(prefix)) as walk:
-                async for key, size in walk:
-                    ahead.append(loop.create_task(self._scan_one(key, size)))
-                    if len(ahead) >= SCAN_AHEAD and (met := await ahead.pop(0)) is not None:
-                        yield met
-            while ahead:
-                if (met := await ahead.pop(0)) is not None:
-                    yield met
-        finally:
-            for task in ahead:
-                task.cancel()
-            if ahead:
-                await asyncio.wait(ahead)
-
-    async def _scan_one(self, key: str, size: int) -> Scanned | None:
-        try:
-            reply = await self._call(Op.DIGEST, pack({"key": key, "head": HEAD_LIMIT}))
-        except VolumeError as error:
-            if error.kind is ErrorKind.MISSING:
-                return None  # removed since the walk saw it
-            if error.kind is ErrorKind.IO and self.readable:
-                return Scanned(key, size, None, b"")  # this object, not the volume
-            raise
-        document = unpack(reply.body)
-        return Scanned(key, document["size"], document["digest"], _take(reply.fd))
-
-    async def _memory(self, key: str, offset: int, length: int) -> tuple[int, int]:
-        body = pack({"key": key, "offset": offset, "length": length})
-        reply = await self._call(Op.READ, body)
-        if reply.fd is None:
-            raise VolumeError(self.name, ErrorKind.IO, "the worker answered without the bytes")
-        return reply.fd, int(unpack(reply.body)["size"])
-
-    # -- asking the worker -------------------------------------------------------------------
-
-    async def probe(self) -> float:
-        """Write, fsync, read back uncached; return seconds."""
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-        document = unpack((await self._ask(Op.PROBE, b"")).body)["space"]
-        self.total_bytes, self.free_bytes = document["total_bytes"], document["free_bytes"]
-        return loop.time() - started
-
-    async def _call(self, op: Op, body: bytes, fd: int = -1) -> Reply:
-        """Ask; when the worker process dies under it, ask the new one once (all is idempotent)."""
-        try:
-            return await self._ask(op, body, fd)
-        except WorkerDiedError:
-            await self.revived()
-            return await self._ask(op, body, fd)
-
-    async def _ask(self, op: Op, body: bytes, fd: int = -1) -> Reply:
-        link = self.link
-        if link is None:
-            kind = _KIND_OF_STATE.get(self.state, ErrorKind.OFFLINE)
-            raise VolumeError(self.name, kind, f"{self.state.value}: {self.reason}")
-        return await self._told(link, link.call(op, body, fd))
-
-    async def _told(self, link: WorkerLink, answer: Awaitable[Reply]) -> Reply:
-        """Wait for an answer over `link` and tell the warden of a failure."""
-        try:
-            return await answer
-        except VolumeError as error:
-            self._counters.add("volume_errors", volume=self.name, kind=error.kind.value)
-            if link is self.link and link.failure is not None:
-                self.served.clear()  # until the warden has made a new one
-            self.on_error(error)
-            raise
-
-    async def revived(self) -> None:
-        """Wait for the worker that takes the place of one that died; raises WorkerDiedError."""
-        try:
-            async with asyncio.timeout(REVIVAL_S):
-                await self.served.wait()
-        except TimeoutError as error:
-            raise WorkerDiedError(self.name) from error
-
-
-def _put_body(key: str, size: int, digest: str) -> bytes:
-    return PUT.pack(size, bytes.fromhex(digest)) + key.encode("ascii")
-
-
-def _take(memory: int | None) -> bytes:
-    if memory is None:
-        return b""
-    try:
-        return os.pread(memory, os.fstat(memory).st_size, 0)
-    finally:
-        os.close(memory)
 
 
 class Volumes:
@@ -350,33 +41,59 @@ class Volumes:
         clock: Clock,
         op_timeout_s: float | None = None,
         timing: Timing | None = None,
+        devices_of: DevicesOf | None = None,
+        kernel: Kernel | None = None,
     ) -> None:
-        """Start nothing yet; names and paths of `specs` must be unique."""
+        """Start nothing yet; names and paths of `specs` must be unique.
+
+        `devices_of` names the physical disks under a path; without it a device number stands for
+        them. `kernel` is this machine's own unless a test gives another.
+        """
         timing = timing or Timing()
         if op_timeout_s is not None:
             timing = replace(timing, op_timeout_s=op_timeout_s)
         if len({spec.name for spec in specs}) < len(specs):
             raise ValueError("two volumes have the same name")
+        # Whether a volume has everything it missed while it was away; the archive knows.
+        self.caught_up: Callable[[str], bool] = lambda _name: True
         self._specs = tuple(specs)
         self._state_dir = state_dir
         self._counters = counters
         self._bus = bus
         self._clock = clock
         self._timing = timing
+        self._devices_of = devices_of
+        self._kernel = kernel or Kernel()
         self._wardens: dict[str, Warden] = {}
-        self._claims: dict[str, str] = {}
-        self._registry: Registry | None = None
+        self._around: Surroundings | None = None
         self._mounts: MountWatch | None = None
+        self._asked_early = asyncio.Event()  # ask the kernel now
+        self._asking: asyncio.Task[None] | None = None
+
+    # -- life --------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Start every worker; returns when each has shown its state, at most after 2 s.
 
         Raises ConfigError when the memory of the volumes (`volumes.json`) is damaged.
         """
-        self._registry = await asyncio.to_thread(Registry, self._state_dir)
+        self._around = Surroundings(
+            registry=await asyncio.to_thread(Registry, self._state_dir),
+            claims={},
+            kernel=self._kernel,
+            timing=self._timing,
+            counters=self._counters,
+            bus=self._bus,
+            clock=self._clock,
+            devices_of=self._devices_of,
+            caught_up=self._has_caught_up,
+        )
         self._mounts = MountWatch(self._mounts_changed)
         for spec in sorted(self._specs, key=lambda spec: spec.role is not Role.DATA):
             self._add(spec)
+        self._asking = asyncio.get_running_loop().create_task(
+            self._ask_the_kernel(), name="volumes: kernel"
+        )
         waits = [asyncio.ensure_future(w.shown.wait()) for w in self._wardens.values()]
         if waits:
             _, late = await asyncio.wait(waits, timeout=START_WAIT_S)
@@ -384,24 +101,31 @@ class Volumes:
                 wait.cancel()
 
     def _add(self, spec: VolumeSpec) -> None:
-        assert self._registry is not None  # noqa: S101 - start() has made it
-        warden = Warden(
-            Volume(spec, self._counters),
-            registry=self._registry,
-            claims=self._claims,
-            timing=self._timing,
-            counters=self._counters,
-            bus=self._bus,
-            clock=self._clock,
-        )
-        self._wardens[spec.name] = warden
+        around = self._started
+        volume = Volume(spec, self._counters)
+        warden = self._wardens[spec.name] = Warden(volume, around)
+        standing = around.registry.standing(spec.name)
+        if standing is not None:
+            volume.paused, volume.retired = not standing.retired, standing.retired
+            volume.operator_reason = standing.reason
+            fact = Fact.RETIRED if standing.retired else Fact.PAUSED
+            warden.stop(fact, _stopped(standing.reason, retired=standing.retired))
         warden.start()
+
+    @property
+    def _started(self) -> Surroundings:
+        assert self._around is not None  # noqa: S101 - start() has made it
+        return self._around
 
     async def close(self) -> None:
         """Stop every worker; a stuck one is abandoned. Idempotent."""
         if self._mounts is not None:
             self._mounts.close()
             self._mounts = None
+        asking, self._asking = self._asking, None
+        if asking is not None:
+            asking.cancel()
+            await asyncio.wait([asking])
         await asyncio.gather(*(warden.close() for warden in self._wardens.values()))
 
     async def __aenter__(self) -> Self:
@@ -414,18 +138,30 @@ class Volumes:
         await self.close()
 
     async def configure(self, specs: Sequence[VolumeSpec]) -> None:
-        """Change the set of volumes in service; what is unchanged goes on undisturbed."""
+        """Change the set of volumes in service; what is unchanged goes on undisturbed.
+
+        Another role takes effect at once. Another path ends the time of service there and begins
+        one at the new path, where the same disk must stand; for another disk, `adopt` it.
+        """
+        around = self._started
         wanted = {spec.name: spec for spec in specs}
-        gone = [n for n, w in self._wardens.items() if wanted.get(n) != w.volume.spec]
+        gone = []
+        for name, warden in self._wardens.items():
+            spec = wanted.get(name)
+            if spec is None or spec.path != warden.volume.spec.path:
+                gone.append(name)
+            else:
+                warden.volume.spec = spec
         await asyncio.gather(*(self._wardens[name].close() for name in gone))
         for name in gone:
             del self._wardens[name]
-            for uuid in [uuid for uuid, holder in self._claims.items() if holder == name]:
-                del self._claims[uuid]
+        await asyncio.to_thread(around.registry.release_all_but, list(wanted))
         self._specs = tuple(specs)
         for spec in specs:
             if spec.name not in self._wardens:
                 self._add(spec)
+
+    # -- which there are ---------------------------------------------------------------------
 
     def by_name(self, name: str) -> Volume:
         """Return the volume; raises KeyError."""
@@ -441,17 +177,94 @@ class Volumes:
         """Those that are ONLINE, in order."""
         return [volume for volume in self.ordered if volume.state is VolumeState.ONLINE]
 
-    async def adopt(self, name: str, *, force: bool = False) -> None:
-        """Make what stands at the path this volume; `force`: even one of another box.
-
-        Raises KeyError, CommandError (not allowed, with the next step), VolumeError.
-        """
-        await self._wardens[name].adopt(force=force)
-
     def statuses(self) -> list[VolumeStatus]:
         """Return how all of them are now."""
         return [volume.status() for volume in self.ordered]
 
+    # -- orders of an operator: KeyError, CommandError (not now, with the next step) ------------
+
+    async def pause(self, name: str, reason: str) -> None:
+        """Neither write nor read it until `resume`, also after a restart; it may be unmounted."""
+        warden = self._wardens[name]
+        volume = warden.volume
+        may_pause(volume, self.ordered)
+        await self._keep(self._started.registry.pause, name, reason, self._clock.now())
+        volume.paused, volume.operator_reason = True, reason
+        warden.stop(Fact.PAUSED, _stopped(reason, retired=False))
+        await warden.gone()
+
+    async def resume(self, name: str) -> None:
+        """Use a paused volume again once it has proved itself and has caught up."""
+        warden = self._wardens[name]
+        may_resume(warden.volume)
+        await self._keep(self._started.registry.release, name)
+        warden.volume.paused, warden.volume.operator_reason = False, ""
+        warden.resume()
+
+    async def force(self, name: str) -> None:
+        """Leave the waiting time after a failure out; identity, proofs and catching up stay."""
+        may_force(self._wardens[name].volume)
+        self._wardens[name].force()
+
+    async def retire(self, name: str) -> None:
+        """Take a volume out for good; its disk is known as retired when it comes back.
+
+        It stays in the list, OFFLINE, until `configure` leaves it out or `adopt` gives it a disk.
+        """
+        warden = self._wardens[name]
+        volume = warden.volume
+        may_retire(volume, self.ordered)
+        await self._keep(self._started.registry.retire, name, self._clock.now())
+        volume.paused, volume.operator_reason, volume.retired = False, "", True
+        warden.stop(Fact.RETIRED, _stopped("", retired=True))
+        await warden.gone()
+
+    async def adopt(self, name: str, *, force: bool = False) -> None:
+        """Make what stands at the path this volume: a new disk, or one that was refused.
+
+        The disk before is known as replaced from then on. `force`: even one of another box, or
+        the bare folder of a mount point. Raises VolumeError too, when it does not answer.
+        """
+        warden = self._wardens[name]
+        may_adopt(warden.volume)
+        if warden.volume.retired:
+            await self._keep(self._started.registry.release, name)
+            warden.volume.retired = False
+        await warden.adopt(force=force)
+
+    async def _keep(self, method: Callable[..., None], *args: object) -> None:
+        try:
+            await asyncio.to_thread(method, *args)
+        except OSError as error:
+            raise CommandError(
+                f"The order could not be kept in the state directory: {error.strerror}.",
+                next_step="See that the system disk has room and is writable.",
+            ) from error
+
+    # -- the kernel --------------------------------------------------------------------------
+
+    def _has_caught_up(self, name: str) -> bool:
+        return self.caught_up(name)  # the archive sets it after the start
+
     def _mounts_changed(self) -> None:
+        self._asked_early.set()  # whose mount it was is known in a moment
         for warden in self._wardens.values():
-            warden.look_now()
+            warden.mounts_changed()
+
+    async def _ask_the_kernel(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(self._timing.kernel_every_s):
+                    await self._asked_early.wait()
+            except TimeoutError:
+                pass
+            self._asked_early.clear()
+            places = {n: w.place for n, w in self._wardens.items() if w.place is not None}
+            for name, view in (await self._kernel.look(places)).items():
+                warden = self._wardens.get(name)
+                if warden is not None and warden.place is places[name]:
+                    warden.hear(view)
+
+
+def _stopped(reason: str, *, retired: bool) -> str:
+    return "retired by an operator" if retired else f"paused by an operator: {reason}"

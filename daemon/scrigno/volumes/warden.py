@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Looking after one volume: its worker, its identity, its state.
 
-STARTING → ONLINE; ONLINE → SUSPECT (an error, a slow probe) → ONLINE or OFFLINE (the probe tells);
-any → OFFLINE when nothing is answered in time; READONLY and FULL as the kernel says, until a probe
-is content; ABSENT and FOREIGN when identity fails. OFFLINE, ABSENT, FOREIGN → RECOVERING when the
-disk answers and is the right one → ONLINE after it has proved itself. Return is damped: each fall
-within the hour doubles the time it must hold.
+The warden collects facts, from operations, from its probe, from the kernel and from the operator,
+and does what `transitions.TABLE` says of them. It knows nothing of what they mean.
 """
 
 import asyncio
 import contextlib
 import logging
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from scrigno.core.clock import Clock
@@ -19,32 +17,41 @@ from scrigno.core.counters import Counters
 from scrigno.core.errors import CommandError
 from scrigno.core.events import EventBus, VolumeChanged
 
-from .files import reserve_bytes
+from .entrance import Adoption, Entered, Entrance, NotLetIn
+from .kernel import UNTOLD, Ear, Kernel, Place, Said, View
 from .link import EXIT_GRACE_S, WorkerDiedError, WorkerLink
-from .marker import Marker, Remembered, Verdict, judge
-from .protocol import Op, pack, unpack
+from .probing import DevicesOf, DiskNames, probe, still_ours
+from .protocol import Op
 from .registry import Registry
 from .states import ErrorKind, VolumeError, VolumeState
+from .transitions import DOWN, TABLE, Act, Damping, Fact, weigh_return
 
 if TYPE_CHECKING:
     from scrigno.host.process import Process
 
-    from .volume import Volume
+    from .operations import Volume
 
 log = logging.getLogger(__name__)
 
 ABANDONED_LIMIT: Final = 4  # workers stuck in the kernel at once; more would not learn more
-FALLS_WINDOW_S: Final = 3600.0
 DEATHS_WINDOW_S: Final = 60.0  # a worker that dies more often than…
 DEATHS_LIMIT: Final = 5  # …this is treated as a failing volume
-_STATE_OF_FAILURE: Final = {
-    ErrorKind.ABSENT: VolumeState.ABSENT,
-    ErrorKind.FOREIGN: VolumeState.FOREIGN,
-}
-_PROBED_STATES: Final = {
-    ErrorKind.READONLY: VolumeState.READONLY,
-    ErrorKind.FULL: VolumeState.FULL,
-}
+WATCH_PARTS: Final = 5  # while it holds it is probed at every fifth look
+_READS: Final = frozenset({Op.READ, Op.STAT, Op.DIGEST, Op.WALK})
+_OF_OPERATIONS: Final = {
+    ErrorKind.IO: Fact.OPERATION_IO_ERROR,
+    ErrorKind.FULL: Fact.OPERATION_NO_SPACE,
+    ErrorKind.READONLY: Fact.OPERATION_READ_ONLY,
+    ErrorKind.DENIED: Fact.OPERATION_NOT_PERMITTED,
+    ErrorKind.TIMEOUT: Fact.OPERATION_SILENT,
+    ErrorKind.ABSENT: Fact.UNMOUNTED,
+    ErrorKind.FOREIGN: Fact.IDENTITY_FOREIGN,
+}  # the others say nothing of the volume
+_OF_OPENING: Final = {
+    ErrorKind.ABSENT: Fact.IDENTITY_ABSENT,
+    ErrorKind.FOREIGN: Fact.IDENTITY_FOREIGN,
+}  # anything else: it cannot be opened
+_REASON_CHANGES: Final = (Act.NOTE, Act.LET_GO, Act.STOP, Act.PROVE_AGAIN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +59,8 @@ class Timing:
     """How patient a warden is; seconds."""
 
     op_timeout_s: float = 10.0  # no sign of life of a request: hung (design, section 4)
+    hang_s: float = 3.0  # requests wait and the device completes none: others are asked first
+    kernel_every_s: float = 1.0  # the kernel is asked, which never waits for a disk
     probe_every_s: float = 15.0  # MinIO's interval
     fresh_write_s: float = 5.0  # a real write this recent stands for a probe
     slow_probe_s: float = 2.0  # a slower probe makes it SUSPECT
@@ -59,81 +68,131 @@ class Timing:
     retry_most_s: float = 15.0
     proofs: int = 3  # probes in a row before it is trusted again
     proof_every_s: float = 1.0
-    hold_s: float = 10.0  # it must hold this long after its first fall; doubles with each…
+    hold_s: float = 60.0  # it must hold this long after its first fall; doubles with each…
     hold_most_s: float = 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What all wardens share."""
+
+    registry: Registry
+    claims: dict[str, str]  # uuid → name of the volume in service
+    kernel: Kernel
+    timing: Timing
+    counters: Counters
+    bus: EventBus
+    clock: Clock
+    devices_of: DevicesOf | None
+    caught_up: Callable[[str], bool]
 
 
 class Warden:
     """Owns one volume's worker and state; one task. Loop thread only."""
 
-    def __init__(
-        self,
-        volume: "Volume",
-        *,
-        registry: Registry,
-        claims: dict[str, str],
-        timing: Timing,
-        counters: Counters,
-        bus: EventBus,
-        clock: Clock,
-    ) -> None:
-        """`claims` (uuid → volume name in service) is shared by all wardens."""
+    def __init__(self, volume: "Volume", around: Surroundings) -> None:
+        """Start nothing yet."""
         self.volume = volume
         self.shown = asyncio.Event()  # set when the first state is known
-        self._registry = registry
-        self._claims = claims
-        self._timing = timing
-        self._counters = counters
-        self._bus = bus
-        self._clock = clock
+        self.place: Place | None = None  # while it is in service: where the kernel is to look
+        self._around = around
+        self._timing = around.timing
+        self._loop = asyncio.get_running_loop()
+        self._entrance = Entrance(
+            volume,
+            registry=around.registry,
+            claims=around.claims,
+            kernel=around.kernel,
+            clock=around.clock,
+        )
+        self._damping = Damping(first_s=self._timing.hold_s, most_s=self._timing.hold_most_s)
+        self._ear: Ear | None = None
+        self._link: WorkerLink | None = None  # also before it is in service
         self._abandoned: list[Process] = []  # killed, and perhaps stuck in the kernel
-        self._falls: list[float] = []
         self._deaths: list[float] = []
-        self._in_service = False
+        self._leave: Act | None = None  # LET_GO, REPLACE or STOP: this time of service is over
+        self._stopped = False  # by the operator
         self._wake = asyncio.Event()
-        self._retry_s = timing.retry_s
-        self._trusted = True  # nothing has gone wrong since it last proved itself
-        self._adoption: tuple[bool, asyncio.Future[None]] | None = None
+        self._retry_s = self._timing.retry_s
+        self._look = False  # probe, whatever else
+        self._ask = False  # ask the worker whether path and marker are as they were
+        self._proofs = 0
+        self._well_since = 0.0  # in RECOVERING: nothing went wrong since
+        self._probed_at = 0.0
+        self._adoption: Adoption | None = None  # an order that waits
+        self._ordered: Adoption | None = None  # the one this time of service began with
+        self._disks = DiskNames(volume, around.devices_of)
         self._task: asyncio.Task[None] | None = None
         volume.on_error = self._heard
+        volume.on_low_space = self._low_space
 
     # -- from outside ------------------------------------------------------------------------
 
     def start(self) -> None:
         """Begin to look after it."""
-        self._task = asyncio.get_running_loop().create_task(
+        self._task = self._loop.create_task(
             self._look_after(), name=f"warden of {self.volume.name}"
         )
 
     async def close(self) -> None:
         """Stop, and let the worker go. Idempotent."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
-            self._task = None
-        link, self.volume.link = self.volume.link, None
-        self.volume.served.clear()
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+        await self._disks.close()
+        self._entrance.leave()
+        link, self._link, self.volume.link = self._link, None, None
+        self.volume.set_served(served=False)
         if link is not None:
             await link.close()
-        dying = [gone.ended for gone in self._abandoned if gone.returncode is None]
+        await self.gone()
+
+    async def gone(self) -> None:
+        """Wait a moment until workers that were let go have ended and hold nothing open."""
+        dying = [process.ended for process in self._abandoned if process.returncode is None]
         if dying:
             await asyncio.wait(dying, timeout=EXIT_GRACE_S)
 
-    def look_now(self) -> None:
-        """Something about mounts has changed: check, or try again, at once."""
-        self._wake.set()
-        self.volume.doubt.set()
+    def mounts_changed(self) -> None:
+        """Something was mounted or unmounted: check, or try again, at once."""
+        self._happened(Fact.MOUNTS_CHANGED)
+
+    def hear(self, view: View) -> None:
+        """Hear what the kernel says of it now."""
+        link, ear = self.volume.link, self._ear
+        if link is None or ear is None:
+            return
+        for said in ear.hear(view, silent_s=link.silent_s()):
+            self._happened(said.fact, said.words)
+        if view.kind in UNTOLD:
+            self._ask = True
+            self.volume.doubt.set()
+
+    def stop(self, fact: Fact, words: str) -> None:
+        """Take it out of service until `resume` (PAUSED) or `adopt` (RETIRED)."""
+        self._stopped = True
+        self._happened(fact, words)
+
+    def resume(self) -> None:
+        """Let it prove itself and come back."""
+        self._stopped = False
+        self._happened(Fact.RESUMED)
+
+    def force(self) -> None:
+        """Do not wait for it to hold; it must still be the right one, prove itself and catch up."""
+        self._happened(Fact.FORCED)
 
     async def adopt(self, *, force: bool) -> None:
         """Make what stands at the path this volume; raises CommandError or VolumeError."""
         if self._adoption is not None:
-            raise CommandError(f"volume {self.volume.name}: it is being adopted already")
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._adoption = (force, done)
-        self.look_now()
+            raise CommandError(f"volume {self.volume.name}: it is being adopted already.")
+        adoption = self._adoption = Adoption(force=force)
+        self._stopped = False
+        self._happened(Fact.ADOPTED)
         try:
             async with asyncio.timeout(3 * self._timing.op_timeout_s):
-                await done
+                await adoption.done
         except TimeoutError as error:
             raise VolumeError(
                 self.volume.name, ErrorKind.TIMEOUT, "it does not answer, it was not adopted"
@@ -141,259 +200,280 @@ class Warden:
         finally:
             self._adoption = None
 
+    # -- facts and what follows --------------------------------------------------------------
+
+    def _happened(self, fact: Fact, words: str = "") -> None:
+        """Do what the table says."""
+        volume, now = self.volume, self._loop.time()
+        step = TABLE[volume.state, fact]
+        if step.state is not volume.state:
+            if step.act is not Act.STOP:  # an operator's wish is no failure
+                self._damping.note(volume.state, step.state, now)
+            if step.state is VolumeState.RECOVERING:
+                self._proofs, self._well_since = 0, now
+            self._become(step.state, "" if step.state is VolumeState.ONLINE else words or fact)
+        elif step.act in _REASON_CHANGES:
+            volume.reason = words or fact
+        match step.act:
+            case Act.LOOK:
+                self._look = True
+                volume.doubt.set()
+            case Act.PROVE:
+                self._proofs += 1
+            case Act.PROVE_AGAIN:
+                self._proofs, self._well_since = 0, now
+            case Act.UNHOLD:
+                self._damping.forget()
+                self._look = True
+                volume.doubt.set()
+                self._wake.set()
+            case Act.TRY:
+                self._wake.set()
+            case Act.REPLACE | Act.LET_GO | Act.STOP:
+                self._proofs, self._well_since = 0, now
+                self._depart(step.act)
+            case Act.NOTHING | Act.NOTE:
+                pass
+
+    def _depart(self, act: Act) -> None:
+        self._leave = act
+        volume, link = self.volume, self._link
+        volume.link = None
+        volume.set_served(served=False)
+        if link is not None:
+            link.lose(ErrorKind.OFFLINE, volume.reason)  # whatever waits for it goes elsewhere
+        volume.doubt.set()
+        if act is Act.STOP:
+            self._wake.set()
+
+    def _become(self, state: VolumeState, reason: str) -> None:
+        volume = self.volume
+        before, volume.state, volume.reason = volume.state, state, str(reason)
+        volume.since_s, volume.since = self._loop.time(), self._around.clock.now()
+        self.shown.set()
+        level = logging.INFO if state is VolumeState.ONLINE else logging.WARNING
+        log.log(level, "volume %s: %s → %s%s", volume.name, before, state, reason and f": {reason}")
+        self._around.bus.publish(
+            VolumeChanged(
+                volume=volume.name, before=before.value, after=state.value, reason=volume.reason
+            )
+        )
+
+    def _heard(self, error: VolumeError, op: Op | None) -> None:
+        """React to an operation that failed; the probe that follows has the last word."""
+        fact = _OF_OPERATIONS.get(error.kind)
+        if fact is None:
+            return
+        if isinstance(error, WorkerDiedError):
+            self.volume.doubt.set()
+        elif op in _READS and error.kind in (ErrorKind.IO, ErrorKind.DENIED):
+            self._happened(Fact.READ_ERROR, error.what)
+        elif self.volume.link is not None:  # else it is late: what it tells is known
+            self._happened(fact, error.what)
+
+    def _low_space(self) -> None:
+        if self.volume.state is VolumeState.ONLINE:
+            self._look = True
+            self.volume.doubt.set()
+
+    def _link_lost(self, failure: VolumeError) -> None:
+        if self.volume.state in DOWN:  # it was not in service yet
+            self._happened(Fact.OPENING_FAILED, failure.what)
+            return
+        if not isinstance(failure, WorkerDiedError):
+            self._happened(Fact.OPERATION_SILENT, failure.what)
+            return
+        self._around.counters.add("volume_worker_deaths", volume=self.volume.name)
+        now = self._loop.time()
+        self._deaths = [*(d for d in self._deaths if now - d < DEATHS_WINDOW_S), now]
+        # the process, not the disk: a new one is made at once and asked a single probe
+        often = len(self._deaths) > DEATHS_LIMIT
+        self._happened(Fact.WORKER_KEEPS_DYING if often else Fact.WORKER_DIED, failure.what)
+
     # -- the life of a volume ----------------------------------------------------------------
 
     async def _look_after(self) -> None:
         while True:
+            if self._stopped:
+                await self._wake.wait()
+                self._wake.clear()
+                continue
             try:
                 await self._serve()
-            except VolumeError as error:
-                self._fell(error)
             except OSError as error:
                 # of our own side: no process, no descriptor, the state directory
-                self._fell(VolumeError(self.volume.name, ErrorKind.OFFLINE, str(error)))
+                self._happened(Fact.OPENING_FAILED, str(error))
             self._let_go()
             await self._pause()
 
     async def _serve(self) -> None:
-        """Start a worker, identify, prove, then probe for ever; ends by VolumeError."""
+        """Start a worker, identify, prove, then watch; returns when the table says LET_GO."""
         await self._room_for_a_worker()
+        if self._stopped:
+            return
         volume = self.volume
         volume.doubt.clear()
         self._wake.clear()
-        link = WorkerLink(
+        self._leave = None
+        link = self._link = WorkerLink(
             volume.name,
             volume.spec.path,
             op_timeout_s=self._timing.op_timeout_s,
             lost=volume.doubt,
         )
+        entered = await self._enter(link)
+        if entered is None or self._leave is not None:
+            return
+        self.place = entered.place
+        if entered.view is not None:
+            self._ear = Ear(
+                entered.view,
+                accepted_errors=entered.accepted_errors,
+                hang_s=self._timing.hang_s,
+            )
+        said = await self._probed(link)
+        answers = said.fact is not Fact.PROBE_IO_ERROR
+        if answers and self._goes_on(link):
+            await self._disks.learn(entered.place.path)
+        if answers and self._goes_on(link):
+            volume.link = link
+            self._happened(Fact.IDENTITY_OURS, "it answers again and is being watched")
+        self._told(link, said)
+        if self._leave is None:
+            volume.set_served(served=True)
+            if self._ordered is not None:
+                self._ordered.succeed()
+        while self._leave is None:
+            await self._watch(link)
+
+    def _goes_on(self, link: WorkerLink) -> bool:
+        return self._leave is None and link.failure is None
+
+    async def _enter(self, link: WorkerLink) -> Entered | None:
+        ordered = self._ordered = self._adoption
         try:
-            await self._identify(link)
-        except BaseException:
-            link.lose(ErrorKind.OFFLINE, "it was not let into service")
-            self._abandoned.append(link.process)
-            raise
-        volume.link = link
-        await self._prove()
-        await self._watch(link)
+            entered = await self._entrance.enter(link, ordered)
+        except NotLetIn as refused:
+            self._happened(refused.fact, refused.words)
+            return None
+        except VolumeError as error:
+            if self._leave is None and isinstance(link.failure, WorkerDiedError):
+                self._link_lost(link.failure)
+            if self._leave is None:
+                fact = _OF_OPENING.get(error.kind, Fact.OPENING_FAILED)
+                self._happened(fact, error.what)
+            return None
+        return entered
 
     async def _watch(self, link: WorkerLink) -> None:
+        """Wait for a doubt or for the next look, and look."""
         volume, timing = self.volume, self._timing
-        loop = asyncio.get_running_loop()
-        while True:
-            doubted = True
-            try:
-                async with asyncio.timeout(timing.probe_every_s):
-                    await volume.doubt.wait()
-            except TimeoutError:
-                doubted = False
-            volume.doubt.clear()
-            if link.failure is not None:
-                raise link.failure
-            if self._adoption is not None and not self._adoption[1].done():
-                self._adopted()  # it is ours already
-                continue
-            fresh = loop.time() - link.last_write < timing.fresh_write_s
-            if doubted or not fresh or volume.state is not VolumeState.ONLINE:
-                self._become(*await self._probed())
-            self._retry_s = timing.retry_s
-
-    async def _prove(self) -> None:
-        """Let it into service: at once when it never fell, else after proofs and damping."""
-        timing = self._timing
-        loop = asyncio.get_running_loop()
-        state, reason = await self._probed()
-        if not self._trusted:
-            held_until = (self._falls[-1] if self._falls else 0.0) + self._hold_s()
-            proofs = 1
-            while proofs < timing.proofs or loop.time() < held_until:
-                self._become(VolumeState.RECOVERING, "it answers again and is being watched")
-                self.volume.served.set()
-                await asyncio.sleep(timing.proof_every_s)
-                state, reason = await self._probed()
-                proofs += 1
-        self._trusted = self._in_service = True
-        self._become(state, reason)
-        self.volume.served.set()
-
-    async def _probed(self) -> tuple[VolumeState, str]:
-        """Probe; answer the state that follows, or raise what takes it out of service."""
-        volume = self.volume
+        recovering = volume.state is VolumeState.RECOVERING
+        often = recovering or volume.state is VolumeState.SUSPECT
+        doubted, due = True, not recovering  # one that recovers is weighed each time
         try:
-            seconds = await volume.probe()
-        except VolumeError as error:
-            state = _PROBED_STATES.get(error.kind)
-            if state is None:
-                raise
-            return state, error.what
-        if seconds > self._timing.slow_probe_s:
-            return VolumeState.SUSPECT, f"a probe took {seconds:.1f} s"
-        if (volume.free_bytes or 0) < reserve_bytes(volume.total_bytes or 0):
-            return VolumeState.FULL, "only its reserve is free"
-        return VolumeState.ONLINE, ""
-
-    def _heard(self, error: VolumeError) -> None:
-        """React to an operation that failed: at once, the probe that follows has the last word."""
-        match error.kind:
-            case ErrorKind.IO:
-                if self.volume.state in (VolumeState.ONLINE, VolumeState.RECOVERING):
-                    self._become(VolumeState.SUSPECT, error.what)
-            case ErrorKind.FULL | ErrorKind.READONLY:
-                if self.volume.state is VolumeState.ONLINE:
-                    self._become(_PROBED_STATES[error.kind], error.what)
-            case ErrorKind.ABSENT | ErrorKind.FOREIGN:
-                if self.volume.link is not None:
-                    self._become(_STATE_OF_FAILURE[error.kind], error.what)
-            case ErrorKind.TIMEOUT:
-                self._become(VolumeState.OFFLINE, error.what)
-            case ErrorKind.DENIED | ErrorKind.NO_ROOM:
-                return
-            case ErrorKind.MISSING | ErrorKind.BUSY | ErrorKind.OFFLINE:
-                return
-        self.volume.doubt.set()
-
-    # -- identity ----------------------------------------------------------------------------
-
-    async def _identify(self, link: WorkerLink) -> None:
-        """Tell who stands at the path; adopt an empty folder never used; arm the worker."""
-        volume, registry = self.volume, self._registry
-        facts = unpack((await link.call(Op.OPEN, b"")).body)
-        volume.device = facts["device"]
-        space = facts["space"]
-        volume.total_bytes, volume.free_bytes = space["total_bytes"], space["free_bytes"]
-        found = None if facts["marker"] is None else Marker.parse(facts["marker"])
-        taken = frozenset(uuid for uuid, name in self._claims.items() if name != volume.name)
-        remembered = registry.remembered(volume.name)
-        judgement = judge(
-            name=volume.name,
-            owner=registry.owner,
-            remembered=remembered,
-            found=found,
-            empty=facts["empty"],
-            taken=taken,
-            trouble=facts["trouble"],
-        )
-        marker = found
-        if judgement.verdict is Verdict.EMPTY:
-            marker = self._fresh_marker()
-        elif judgement.verdict is not Verdict.OURS:
-            marker = self._taken_over(found, taken, judgement.reason)
-            if marker is None:
-                kind = (
-                    ErrorKind.ABSENT if judgement.verdict is Verdict.ABSENT else ErrorKind.FOREIGN
-                )
-                raise VolumeError(volume.name, kind, judgement.reason)
-        if marker is None:
-            raise VolumeError(volume.name, ErrorKind.ABSENT, "it has no marker")
-        self._claims[marker.uuid] = volume.name
-        await self._into_service(link, marker)
-        self._adopted()
-
-    async def _into_service(self, link: WorkerLink, marker: Marker) -> None:
-        marker = marker.next_generation()
-        try:
-            # the disk first: a crash in between leaves it a generation ahead, which is no clone
-            await link.call(Op.MARK, pack(marker.document()))
-        except VolumeError as error:
-            if error.kind not in _PROBED_STATES:
-                raise
-            marker = replace(marker, generation=marker.generation - 1)
-        entry = Remembered(uuid=marker.uuid, generation=marker.generation)
-        await asyncio.to_thread(self._registry.remember, self.volume.name, entry, self._clock.now())
-        await link.call(Op.ARM, pack({"uuid": marker.uuid}))
-        self.volume.uuid, self.volume.generation = marker.uuid, marker.generation
-
-    def _fresh_marker(self) -> Marker:
-        spec = self.volume.spec
-        log.info("volume %s: adopting the empty folder %s", spec.name, spec.path)
-        return Marker.new(
-            owner=self._registry.owner,
-            name=spec.name,
-            role=spec.role.value,
-            now=self._clock.now(),
-        )
-
-    def _taken_over(
-        self, found: Marker | None, taken: frozenset[str], reason: str
-    ) -> Marker | None:
-        """Return the marker under which an operator's adoption goes on, None when there is none."""
-        if self._adoption is None or self._adoption[1].done():
-            return None
-        force, done = self._adoption
-        spec = self.volume.spec
-        if found is None:
-            return self._fresh_marker()
-        if found.uuid in taken or not (force or found.owner == self._registry.owner):
-            done.set_exception(
-                CommandError(
-                    f"volume {spec.name}: {reason}.",
-                    next_step="" if found.uuid in taken else "Use --force to take it over.",
-                )
-            )
-            return None
-        log.warning("volume %s: taking over %s as ordered (%s)", spec.name, spec.path, reason)
-        remembered = self._registry.remembered(spec.name)
-        generation = max(found.generation, remembered.generation if remembered else 0)
-        return replace(
-            found,
-            owner=self._registry.owner,
-            name=spec.name,
-            role=spec.role.value,
-            generation=generation,
-        )
-
-    def _adopted(self) -> None:
-        if self._adoption is not None and not self._adoption[1].done():
-            self._adoption[1].set_result(None)
-
-    # -- falling and trying again ------------------------------------------------------------
-
-    def _fell(self, error: VolumeError) -> None:
-        if self._adoption is not None and not self._adoption[1].done():
-            self._adoption[1].set_exception(error)
-        now = asyncio.get_running_loop().time()
-        if isinstance(error, WorkerDiedError) and self._in_service and self._died_rarely(now):
-            # the process, not the disk: a new one is made at once and asked a single probe
-            self._counters.add("volume_worker_deaths", volume=self.volume.name)
-            self._become(VolumeState.SUSPECT, error.what)
-            self._retry_s = 0.0
+            async with asyncio.timeout(timing.proof_every_s if often else timing.probe_every_s):
+                await volume.doubt.wait()
+            due = False
+        except TimeoutError:
+            doubted = False
+            due = due and not self._wrote_lately(link)
+        volume.doubt.clear()
+        if self._leave is not None:
             return
-        if self._in_service:
-            self._falls.append(now)
-            self._trusted = False
-        self._in_service = False
-        self._become(_STATE_OF_FAILURE.get(error.kind, VolumeState.OFFLINE), error.what)
+        if link.failure is not None:
+            self._link_lost(link.failure)
+            return
+        if self._adoption is not None:
+            self._adoption.succeed()  # it is ours already
+        if recovering:
+            watch_s = timing.proof_every_s * (1 if self._proofs < timing.proofs else WATCH_PARTS)
+            due = due or self._loop.time() - self._probed_at >= watch_s * 0.9
+        if self._look or due or (doubted and not self._ask):
+            self._told(link, await self._probed(link))
+        elif self._ask:
+            self._ask = False
+            self._told(link, await still_ours(link))
+        if recovering and self._leave is None:
+            self._weigh_return()
+        self._retry_s = timing.retry_s
 
-    def _died_rarely(self, now: float) -> bool:
-        self._deaths = [*(d for d in self._deaths if now - d < DEATHS_WINDOW_S), now]
-        return len(self._deaths) <= DEATHS_LIMIT
+    def _wrote_lately(self, link: WorkerLink) -> bool:
+        fresh = self._loop.time() - link.last_write < self._timing.fresh_write_s
+        return fresh and self.volume.state is VolumeState.ONLINE
 
-    def _hold_s(self) -> float:
-        now = asyncio.get_running_loop().time()
-        self._falls = [fall for fall in self._falls if now - fall < FALLS_WINDOW_S]
-        if not self._falls:
-            return 0.0
-        doubled: float = self._timing.hold_s * 2 ** (len(self._falls) - 1)
-        return min(doubled, self._timing.hold_most_s)
+    def _weigh_return(self) -> None:
+        now, timing = self._loop.time(), self._timing
+        held_s, hold_s = now - self._well_since, self._damping.hold_s(now)
+        fact = weigh_return(
+            proofs=self._proofs,
+            wanted=timing.proofs,
+            held_s=held_s,
+            hold_s=hold_s,
+            caught_up=self._around.caught_up(self.volume.name),
+        )
+        words = {
+            Fact.NOT_PROVED: f"it answers again: {self._proofs} of {timing.proofs} probes are good",
+            Fact.NOT_HELD: f"it answers again and is being watched: {held_s:.0f} of {hold_s:.0f} s",
+            Fact.NOT_CAUGHT_UP: "it is well and gets the images it has missed",
+        }
+        self._happened(fact, words.get(fact, ""))
 
-    async def _pause(self) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._retry_s):
-                await self._wake.wait()
-        self._wake.clear()
-        self._retry_s = min(max(self._retry_s, 0.25) * 2, self._timing.retry_most_s)
+    async def _probed(self, link: WorkerLink) -> Said:
+        self._look = self._ask = False
+        self._probed_at = self._loop.time()
+        probed = await probe(
+            self.volume,
+            link,
+            ear=self._ear,
+            slow_s=self._timing.slow_probe_s,
+            flapping=self._damping.flapping(self._probed_at),
+        )
+        if probed.vanished:
+            words = f"{probed.vanished} folders were removed here by somebody else"
+            log.warning("volume %s: %s", self.volume.name, words)
+            self._around.counters.add(
+                "volume_folders_vanished", probed.vanished, volume=self.volume.name
+            )
+            self._happened(Fact.FOLDERS_VANISHED, words)
+        return probed.said
+
+    def _told(self, link: WorkerLink, said: Said | None) -> None:
+        """Take in what a probe or a check said, or that the link was lost by it."""
+        if self._leave is not None:
+            return
+        if link.failure is not None:
+            self._link_lost(link.failure)
+        elif said is not None:
+            self._happened(said.fact, said.words)
+
+    # -- leaving and trying again ------------------------------------------------------------
 
     def _let_go(self) -> None:
-        volume = self.volume
-        volume.served.clear()
-        link, volume.link = volume.link, None
-        for uuid in [uuid for uuid, name in self._claims.items() if name == volume.name]:
-            del self._claims[uuid]
+        volume, link = self.volume, self._link
+        volume.link = self._link = self._ear = self.place = None
+        ordered, self._ordered = self._ordered, None
+        if ordered is not None:
+            ordered.fail(VolumeError(volume.name, ErrorKind.OFFLINE, volume.reason))
+        volume.set_served(served=False)
+        self._look = self._ask = False
+        self._entrance.leave()
         if link is not None:
             # also when it answers: a worker that holds descriptors would keep a dead
             # filesystem from being unmounted
             link.lose(ErrorKind.OFFLINE, volume.reason)
             self._abandoned.append(link.process)
+        if volume.state in DOWN:
+            volume.settled.set()  # nobody need wait for a new worker
+
+    async def _pause(self) -> None:
+        if self._leave is Act.REPLACE:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._retry_s):
+                await self._wake.wait()
+        self._wake.clear()
+        self._retry_s = min(max(self._retry_s, 0.25) * 2, self._timing.retry_most_s)
 
     async def _room_for_a_worker(self) -> None:
         """Wait while too many killed workers are stuck in the kernel: the disk still hangs."""
@@ -404,15 +484,3 @@ class Warden:
             await asyncio.wait(
                 [gone.ended for gone in self._abandoned], return_when=asyncio.FIRST_COMPLETED
             )
-
-    def _become(self, state: VolumeState, reason: str) -> None:
-        volume = self.volume
-        before, volume.state, volume.reason = volume.state, state, reason
-        self.shown.set()
-        if before is state:
-            return
-        level = logging.INFO if state is VolumeState.ONLINE else logging.WARNING
-        log.log(level, "volume %s: %s → %s%s", volume.name, before, state, reason and f": {reason}")
-        self._bus.publish(
-            VolumeChanged(volume=volume.name, before=before.value, after=state.value, reason=reason)
-        )
