@@ -31,6 +31,7 @@ def main() -> int:
     parser.add_argument("rows", nargs="*", help="numbers, as 6 or 9a; none: all")
     parser.add_argument("--seed", type=int, default=0, help="0: a new one")
     parser.add_argument("--write", action="store_true", help="write the page of the last runs")
+    parser.add_argument("--brief", action="store_true", help="as in the short tier, where it is")
     parser.add_argument("--only-write", action="store_true", help="run nothing, write the page")
     parser.add_argument("--times", type=int, default=1, metavar="N", help="run each so often")
     options = parser.parse_args()
@@ -43,7 +44,8 @@ def main() -> int:
             seed = options.seed or random.randrange(1 << 30)  # noqa: S311 - not a secret
             place = Path(tempfile.mkdtemp(prefix="scrigno-fault-"))
             place.chmod(0o755)
-            result = run_row(row, place / "row", seed=seed)
+            timing = getattr(row, "short", None) if options.brief else None
+            result = run_row(row, place / "row", seed=seed, timing=timing)
             log = result.pop("daemon_log", "")
             if not result["green"]:
                 log_path = store.with_name(f"{store.stem}-row{row.number}.log")

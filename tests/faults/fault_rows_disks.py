@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows 1 to 14 and 17 to 23 of the fault plan: disks that die, hang, fill up, go and come back."""
 
+import itertools
+import json
 import os
 import shutil
 import time
+import uuid
 from collections.abc import Callable, Generator
 from pathlib import Path
 
@@ -13,6 +16,8 @@ from loopfs import LoopFilesystem, sh
 
 Fault = Generator[None, None, None]
 OFFLINE = ("volume-offline",)
+MARKER = ".scrigno-volume.json"
+SERVING = ("online", "suspect", "readonly", "full")
 
 
 def _dies(how: int) -> Callable[[Rig], Fault]:
@@ -184,8 +189,9 @@ def _flaps(rig: Rig) -> Fault:
         rig.wait(2)
         rig.data.revive()
         rig.wait(2)
-    states = [s for s in rig.states_since(rig.fault_s) if s == "online"]
-    rig.check("it is taken back at most three times", len(states) <= 3, len(states))
+    serving = [s in SERVING for s in rig.states_since(rig.fault_s)]
+    changes = sum(1 for one, two in itertools.pairwise(serving) if one != two)
+    rig.check("it goes in or out of service at most three times", changes <= 3, changes)
     yield
 
 
@@ -198,11 +204,26 @@ def _pulled(rig: Rig) -> Fault:
 
 
 def _wrong_disk(rig: Rig) -> Fault:
+    """A disk that never was a volume."""
+    yield from _other_disk_in_place(rig, {})
+
+
+def _disk_of_another_box(rig: Rig) -> Fault:
+    """A disk that is a volume of another box."""
+    marker = json.loads((rig.data.path / MARKER).read_text())
+    yield from _other_disk_in_place(
+        rig, marker | {"uuid": str(uuid.uuid4()), "owner": str(uuid.uuid4())}
+    )
+
+
+def _other_disk_in_place(rig: Rig, marker: dict[str, object]) -> Fault:
     rig.data.unmount(wait_s=0)
     with other_disk(rig, "other") as path:
+        if marker:
+            (path / MARKER).write_text(json.dumps(marker))
         sh("mount", "--bind", str(path), str(rig.data.path))
         yield
-        found = sorted(p.name for p in path.iterdir() if p.name != "lost+found")
+        found = sorted(p.name for p in path.iterdir() if p.name not in ("lost+found", MARKER))
         rig.check("nothing was written to the wrong disk", found == ["holiday.jpg"], found)
         _umount(rig.data.path)
     rig.data.fs.device = ""
@@ -363,8 +384,12 @@ ROWS = (
         bars=like(IO_ERROR, detect_s=1.0, alerts=("volume-absent",)),
     ),
     Row(
-        number="22", name="a wrong disk is mounted at the data path", break_it=_wrong_disk,
-        bars=like(IO_ERROR, alerts=("volume-foreign",)),
+        number="22a", name="a disk that is no volume is mounted at the data path",
+        break_it=_wrong_disk, bars=like(IO_ERROR, alerts=("volume-foreign",)),
+    ),
+    Row(
+        number="22b", name="a disk of another box is mounted at the data path",
+        break_it=_disk_of_another_box, bars=like(IO_ERROR, alerts=("volume-foreign",)),
     ),
     Row(
         number="23", name="an old clone of the volume is mounted", break_it=_stale_clone,

@@ -17,7 +17,7 @@ import psutil
 from fault_disks import GIB
 from fault_load import ask
 from fault_objects import Made, data_set_digest_of
-from fault_run import HANG, IO_ERROR, Bars, Rig, Row, Timing, briefly
+from fault_run import HANG, IO_ERROR, Bars, Rig, Row, Timing, briefly, like
 
 Fault = Generator[None, None, None]
 INTERRUPTED = Bars(
@@ -428,7 +428,8 @@ def _rows() -> Iterator[Row]:
     )  # fmt: skip
     yield Row(
         number="33b", name="the daemon stands still for a while and goes on",
-        break_it=_paused_daemon, bars=INTERRUPTED, timing=Timing(fault_s=20),
+        break_it=_paused_daemon, bars=like(INTERRUPTED, loop_lag_ms=None),
+        timing=Timing(fault_s=20),
     )  # fmt: skip
     yield Row(
         number="34a", name="the worker of the data volume is stopped", break_it=_worker_stopped,

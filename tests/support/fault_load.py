@@ -287,7 +287,10 @@ class Load:
         while not self._halt.wait(0.2):
             now = time.monotonic()
             try:
-                _, status = ask(self.box, "/viewer/api/status", self.token, 5)
+                code, status = ask(self.box, "/viewer/api/status", self.token, 5)
+                if code != 200:
+                    self.seen.unanswered.append(now)
+                    continue
                 if now >= metrics_at:
                     metrics_at = now + 2
                     self._note_metrics(now)

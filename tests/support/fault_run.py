@@ -133,7 +133,7 @@ class Rig:
             self._stack.callback(disk.close)
         self.box = RunningBox(self.root)
         self._stack.callback(self.box.kill, signal.SIGKILL)
-        self.box.start(**self.row.environment)
+        self.box.start(wait_s=60, **self.row.environment)
         claimed = self.box.cli("claim", "--user", USER, stdin=PASSWORD + "\n")
         assert claimed.returncode == 0, claimed.stderr
         self.token = self.login()
@@ -182,7 +182,7 @@ class Rig:
         if process is not None and process.poll() is not None and not self.expect_exit:
             self.unexpected_exits += 1
             self.box.process = None
-            self.box.start(**self.row.environment)
+            self.box.start(wait_s=60, **self.row.environment)
 
     def until(self, condition: Callable[[], Any], limit_s: float, what: str) -> float:
         """Wait for a condition; returns the seconds, raises AssertionError past the limit."""
@@ -231,7 +231,7 @@ class Rig:
 
     def restart(self, **environment: str) -> float:
         """Start the daemon again; returns the seconds until it takes associations."""
-        took = self.box.start(**{**self.row.environment, **environment})
+        took = self.box.start(wait_s=60, **{**self.row.environment, **environment})
         self.expect_exit = False
         return took
 
@@ -362,6 +362,7 @@ def _measured(rig: Rig) -> dict[str, Any]:
         ),
         "read_problems": _tally([r.problem[-80:] for r in load.reads if r.problem]),
         "alerts": _alerts(rig),
+        "status_page_unanswered": sum(1 for at in load.seen.unanswered if begin <= at <= end),
         "states": rig.states_since(begin, rig.row.target),
         "loop_lag_p99_ms": _rounded(max(lag, default=0.0) * 1000),
         "rss_peak_mb": max((rss for _, rss in load.seen.rss), default=0) >> 20,
