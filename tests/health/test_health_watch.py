@@ -402,6 +402,7 @@ async def test_a_ups_that_falls_silent_on_battery_counts_as_low(story: Story) ->
     story.machine.set_power(UpsPower.MAINS, charge_percent=100)
     await story.watch.poll("ups")
     story.machine.lose_ups()
+    await story.pass_time(5, "ups")
     await story.pass_time(60, "ups")
     assert story.shown() == {("ups-unreachable", "ups@localhost")}
     assert not story.watch.power_failing()  # it was on mains
