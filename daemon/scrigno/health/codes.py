@@ -155,7 +155,7 @@ _CONDITIONS: Final[dict[Category, dict[str, tuple[Level, str]]]] = {
         "power-supply-failed": (_CRITICAL, "power supply: reason"),
         "memory-errors": (_WARNING, "memory module: count"),
         "memory-high": (_WARNING, "used_percent"),
-        "load-high": (_WARNING, "load processors"),
+        "load-high": (_NOTICE, "load processors"),  # images still arrive; nobody must get up
         "descriptors-high": (_WARNING, "count limit"),
         "clock-unsynchronised": (_WARNING, "reason"),
         "sensor-failed": (_WARNING, "sensor: reason"),
