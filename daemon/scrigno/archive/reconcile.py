@@ -12,12 +12,15 @@ from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
+from itertools import chain
 from pathlib import PurePosixPath
 from typing import Final
 
 from scrigno.catalogue.catalogue import Catalogue
 from scrigno.catalogue.records import AddOutcome, CopyState, StoredKey
 from scrigno.core.uids import is_uid
+from scrigno.db.errors import DatabaseError
 from scrigno.imaging.errors import NotDicom
 from scrigno.imaging.part10 import split
 from scrigno.volumes.states import VolumeError, VolumeState
@@ -30,6 +33,7 @@ from .retrieve import META_BYTES
 
 log = logging.getLogger(__name__)
 
+AT_ONCE: Final = 8  # second looks: they wait for the disk and share commits
 SECOND_LOOK_S: Final = 3.0  # longer than an object is durable without its row
 MAX_NAMED: Final = 100_000
 
@@ -138,16 +142,27 @@ class Reconciler:
         ]
         if suspects or doubtful:
             await asyncio.sleep(self._second_look_s)
-        for row, difference in doubtful:
-            if cancelled():
-                report.cancelled = True
-                return
-            await self._row(volume, row, difference, report, fix=fix)
-        for key in suspects:
-            if cancelled():
-                report.cancelled = True
-                return
-            await self._file(volume, key, report, fix=fix)
+        looks = chain(
+            (
+                partial(self._row, volume, row, difference, report, fix=fix)
+                for row, difference in doubtful
+            ),
+            (partial(self._file, volume, key, report, fix=fix) for key in suspects),
+        )
+
+        async def worker() -> None:
+            for look in looks:
+                if cancelled():
+                    report.cancelled = True
+                    return
+                await look()
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(AT_ONCE):
+                    group.create_task(worker())
+        except* (VolumeError, DatabaseError) as several:
+            raise several.exceptions[0] from several
 
     async def _unknown_files(
         self, volume: Volume, known: KeySet, report: ReconcileReport
