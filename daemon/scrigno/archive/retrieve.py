@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reading stored objects: the best healthy copy first, the next one inside the same request.
 
+A copy that fails is followed by the next at once; one that is silent for HEDGE_S is joined by all
+others, and the first whole, right one wins. A large object goes on with the next copy where the
+silent one stopped.
+
 What leaves the box was received: the digest of reception is checked on the way, and the last
 bytes are held back until it is known to be right. An object that fits one chunk is checked before
 its first byte leaves, so that a damaged copy is passed over unnoticed; of a larger one the reader
@@ -11,16 +15,17 @@ import asyncio
 import hashlib
 import logging
 import os
-from collections.abc import AsyncGenerator, Callable
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from scrigno.catalogue.records import StoredInstance
 from scrigno.core.counters import Counters
 from scrigno.imaging.errors import NotDicom
 from scrigno.imaging.part10 import split
-from scrigno.volumes.staging import Staging, StagingFailed
+from scrigno.volumes.staging import Staging, StagingFailed, StagingFull
 from scrigno.volumes.states import ErrorKind, VolumeError, VolumeState
 from scrigno.volumes.volume import Volume, Volumes
 
@@ -28,15 +33,22 @@ from .errors import ObjectUnavailable
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
+HEDGE_S: Final = (
+    1.5  # for the next bytes of a copy; a disk that wakes up needs longer, and is joined
+)
+SLOW_BYTES_PER_S: Final = 20 << 20  # what a copy that is read in one piece is granted besides
+MEMORY_FILE_BYTES: Final = 1 << 30  # a volume hands over this much in one piece
 CHUNK_BYTES: Final = 1 << 20
 META_BYTES: Final = 64 << 10  # within which the data set of every file of ours begins
 
 # best first; a volume in another state is not asked
 _ORDER: Final = (
     VolumeState.ONLINE,
-    VolumeState.SUSPECT,
     VolumeState.FULL,
     VolumeState.READONLY,
+    VolumeState.SUSPECT,
     VolumeState.RECOVERING,
 )
 
@@ -108,30 +120,78 @@ class Retrieval:
 
         Raises ObjectUnavailable.
         """
-        for volume in self._sources(instance):
-            try:
-                fd = await volume.read_memfd(instance.key)
-            except VolumeError as error:
-                self._failed(instance, volume, error)
-                continue
-            try:
-                whole = await asyncio.to_thread(_digest_of, fd) == instance.digest
-            except BaseException:
-                os.close(fd)
-                raise
-            if whole:
+        if instance.size <= MEMORY_FILE_BYTES:
+            patience_s = HEDGE_S + instance.size / SLOW_BYTES_PER_S
+            fd = await self._best(
+                instance, self._memfd_of, self._memfd_of_staging, patience_s, os.close
+            )
+            if fd is not None:
                 return fd
-            os.close(fd)
-            self._damaged(instance, volume.spec.name)
-        fd = os.memfd_create("object", os.MFD_CLOEXEC)
+            raise self._unavailable(instance)
+        return await _memory_file(self._checked(instance))
+
+    async def _memfd_of(self, instance: StoredInstance, volume: Volume) -> int | None:
+        """Return a memfd with one copy, None when that is not whole and right."""
         try:
-            async for chunk in self._checked(instance):
-                await self._staging.run(os.write, fd, chunk)
-            await self._staging.run(os.lseek, fd, 0, os.SEEK_SET)
+            fd = await volume.read_memfd(instance.key)
+        except VolumeError as error:
+            self._failed(instance, volume, error)
+            return None
+        try:
+            whole = await asyncio.to_thread(_digest_of, fd) == instance.digest
         except BaseException:
             os.close(fd)
             raise
-        return fd
+        if whole:
+            return fd
+        os.close(fd)
+        self._damaged(instance, volume.spec.name)
+        return None
+
+    async def _memfd_of_staging(self, instance: StoredInstance) -> int | None:
+        try:
+            fd = await _memory_file(self._staged(instance, 0))
+        except ObjectUnavailable:
+            return None
+        if await asyncio.to_thread(_digest_of, fd) == instance.digest:
+            return fd
+        os.close(fd)
+        return None
+
+    # which copy --------------------------------------------------------------------------------
+
+    async def _best(
+        self,
+        instance: StoredInstance,
+        fetch: Callable[[StoredInstance, Volume], Coroutine[None, None, T | None]],
+        from_staging: Callable[[StoredInstance], Coroutine[None, None, T | None]],
+        patience_s: float,
+        drop: Callable[[T], None] = lambda _: None,
+    ) -> T | None:
+        """Return what the first copy gives that is right; None when none is.
+
+        While copies answer they are asked one after the other, staging last. One that is silent is
+        asked again beside all others, and `drop` is given what comes second.
+        """
+        sources = self._sources(instance)
+        staged = instance.staged_as is not None
+        for place, volume in enumerate(sources):
+            last = place + 1 == len(sources) and not staged
+            try:
+                async with asyncio.timeout(None if last else patience_s):
+                    found = await fetch(instance, volume)
+            except TimeoutError:
+                self._silent(volume)
+                rest = [fetch(instance, each) for each in (*sources[place + 1 :], volume)]
+                if staged:
+                    rest.append(from_staging(instance))
+                return await _first(rest, drop)
+            if found is not None:
+                return found
+        return await from_staging(instance) if staged else None
+
+    def _silent(self, volume: Volume) -> None:
+        self._counters.add("retrieve_failovers", volume=volume.spec.name, kind="silent")
 
     # the way of the bytes ----------------------------------------------------------------------
 
@@ -157,41 +217,72 @@ class Retrieval:
 
     async def _small(self, instance: StoredInstance) -> bytes:
         """Return an object of one chunk whose digest is right, from the first copy that has it."""
-        for volume in self._sources(instance):
-            try:
-                chunks = [chunk async for chunk in volume.read(instance.key)]
-            except VolumeError as error:
-                self._failed(instance, volume, error)
-                continue
-            data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-            if hashlib.sha256(data).hexdigest() == instance.digest:
-                return data
-            self._damaged(instance, volume.spec.name)
-        data = b"".join([chunk async for chunk in self._staged(instance, 0)])
-        if hashlib.sha256(data).hexdigest() != instance.digest:
+        data = await self._best(instance, self._bytes_of, self._bytes_of_staging, HEDGE_S)
+        if data is None:
             raise self._unavailable(instance)
         return data
 
+    async def _bytes_of_staging(self, instance: StoredInstance) -> bytes | None:
+        try:
+            data = b"".join([chunk async for chunk in self._staged(instance, 0)])
+        except ObjectUnavailable:
+            return None
+        return data if hashlib.sha256(data).hexdigest() == instance.digest else None
+
+    async def _bytes_of(self, instance: StoredInstance, volume: Volume) -> bytes | None:
+        """Return one copy of an object of one chunk, None when that is not whole and right."""
+        try:
+            chunks = [chunk async for chunk in volume.read(instance.key)]
+        except VolumeError as error:
+            self._failed(instance, volume, error)
+            return None
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        if hashlib.sha256(data).hexdigest() == instance.digest:
+            return data
+        self._damaged(instance, volume.spec.name)
+        return None
+
     async def _large(self, instance: StoredInstance) -> AsyncGenerator[bytes, None]:
-        """Yield the bytes as they stand, going on with the next copy where one fails."""
+        """Yield the bytes as they stand, going on with the next copy where one fails or is silent.
+
+        A silent one comes again after all others, staging too, and is waited for then.
+        """
         position = 0
-        for volume in self._sources(instance):
+        waiting: deque[Volume | None] = deque(self._sources(instance))
+        silent: set[Volume] = set()
+        if instance.staged_as is not None:
+            waiting.append(None)  # staging
+        while waiting:
+            volume = waiting.popleft()
+            hedged = volume not in silent and bool(waiting)
+            if volume is None:
+                chunks = self._staged(instance, position)
+            else:
+                chunks = volume.read(instance.key, position)
             try:
-                async with aclosing(volume.read(instance.key, position)) as chunks:
-                    async for chunk in chunks:
+                async with aclosing(_patient(chunks, HEDGE_S if hedged else None)) as patient:
+                    async for chunk in patient:
                         part = chunk[: instance.size - position]
                         position += len(part)
                         yield part
-            except VolumeError as error:
-                self._failed(instance, volume, error)
+            except (TimeoutError, VolumeError, ObjectUnavailable) as error:
+                if volume is not None and self._comes_again(instance, volume, error):
+                    silent.add(volume)
+                    waiting.append(volume)
             else:
-                if position < instance.size:
+                if position < instance.size and volume is not None:
                     self._damaged(instance, volume.spec.name)
             if position >= instance.size:
                 return
-        async with aclosing(self._staged(instance, position)) as staged:
-            async for chunk in staged:
-                yield chunk
+        raise self._unavailable(instance)
+
+    def _comes_again(self, instance: StoredInstance, volume: Volume, error: Exception) -> bool:
+        """Tell whether a copy that gave nothing may yet do so: it was only silent."""
+        if isinstance(error, VolumeError):
+            self._failed(instance, volume, error)
+            return False
+        self._silent(volume)
+        return True
 
     async def _staged(self, instance: StoredInstance, position: int) -> AsyncGenerator[bytes, None]:
         """Yield the bytes from `position` from staging, the last resort."""
@@ -204,7 +295,10 @@ class Retrieval:
         try:
             while position < instance.size:
                 length = min(CHUNK_BYTES, instance.size - position)
-                chunk = await sealed.read(position, length)
+                try:
+                    chunk = await sealed.read(position, length)
+                except (StagingFailed, StagingFull) as error:
+                    raise self._unavailable(instance) from error
                 if not chunk:
                     return
                 position += len(chunk)
@@ -239,6 +333,57 @@ class Retrieval:
         )
         self._counters.add("retrieve_damaged_copies", volume=volume)
         self.on_suspect(instance)
+
+
+async def _first(
+    fetches: Sequence[Coroutine[None, None, T | None]], drop: Callable[[T], None]
+) -> T | None:
+    """Return the first answer that is one, with all of them under way at once."""
+    running = {asyncio.ensure_future(fetch) for fetch in fetches}
+    found: T | None = None
+    try:
+        while running and found is None:
+            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                answer = task.result()
+                if found is None:
+                    found = answer
+                elif answer is not None:
+                    drop(answer)
+    finally:
+        for task in running:
+            task.cancel()
+        for late in await asyncio.gather(*running, return_exceptions=True):
+            if late is not None and not isinstance(late, BaseException):
+                drop(late)
+    return found
+
+
+async def _patient(
+    chunks: AsyncGenerator[bytes, None], patience_s: float | None
+) -> AsyncGenerator[bytes, None]:
+    """Yield the chunks; raises TimeoutError when one of them does not come in time."""
+    async with aclosing(chunks):
+        while True:
+            async with asyncio.timeout(patience_s):
+                chunk = await anext(chunks, b"")
+            if not chunk:
+                return
+            yield chunk
+
+
+async def _memory_file(chunks: AsyncGenerator[bytes, None]) -> int:
+    """Return a memfd with these bytes, at its beginning; the caller closes it."""
+    fd = os.memfd_create("object", os.MFD_CLOEXEC)
+    try:
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                await asyncio.to_thread(os.write, fd, chunk)
+        os.lseek(fd, 0, os.SEEK_SET)  # memory: nothing here can wait for a disk
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
 def _digest_of(memory: int) -> str:
