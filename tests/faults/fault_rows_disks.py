@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import time
 import uuid
 from collections.abc import Callable, Generator
@@ -165,11 +166,34 @@ def _backup_comes_late(rig: Rig) -> Fault:
 def _both_die(rig: Rig) -> Fault:
     rig.data.die(2)
     rig.backup.die(2)
+    died_s = time.monotonic()
     yield
+    promised = [s.uid for s in rig.load.sent if s.sent_s > died_s and s.answer == "Success"]
+    rig.check("nothing is promised while no volume takes it", not promised, len(promised))
     rig.data.revive()
     rig.backup.revive()
     since = time.monotonic()
     rig.until(lambda: rig.acknowledged_since(since), 60, "images after the disks are back")
+
+
+def _the_power_fails(rig: Rig) -> Fault:
+    """Every disk loses what was not synced, at the same moment, and the box stops."""
+    assert rig.box.process is not None
+    rig.expect_exit = True
+    disks = list(rig.disks.values())
+    rig.chance.shuffle(disks)
+    rig.box.process.send_signal(signal.SIGSTOP)  # at one moment, as far as it can tell
+    for disk in disks:
+        disk.die(2)
+    rig.box.kill()
+    for disk in disks:
+        disk.revive()
+    cut_s = time.monotonic()
+    rig.restart()
+    rig.until(lambda: rig.acknowledged_since(cut_s), 60, "images after the power is back")
+    first = min(s.answered_s for s in rig.load.sent if s.sent_s > cut_s and s.answer == "Success")
+    rig.check("the first image within 60 s", first - cut_s <= 60, round(first - cut_s, 1))
+    yield
 
 
 def _dies_while_it_recovers(rig: Rig) -> Fault:
@@ -372,12 +396,25 @@ ROWS = (
         ),
     ),
     Row(
-        number="19", name="the data disk dies again while it is caught up",
-        break_it=_dies_while_it_recovers, bars=like(IO_ERROR, alerts=OFFLINE, settle_s=180.0),
+        number="29", name="the power fails: every disk is cut at the same moment",
+        break_it=_the_power_fails, timing=Timing(fault_s=0), short=briefly(0),
+        disks={"data": "ext4", "backup1": "xfs", "staging": "ext4", "state": "ext4"},
+        disk_options={"state": {"size": GIB // 2}},
+        bars=like(
+            IO_ERROR, next_ack_s=None, refused=None, reads_pct=None, web_pct=None, alert_s=None
+        ),
+        note="file systems are shut down without a flush; a drive's own cache is not played",
     ),
     Row(
-        number="20", name="a flapping disk", break_it=_flaps, timing=Timing(fault_s=40),
-        bars=like(IO_ERROR, alerts=OFFLINE, settle_s=300.0),
+        number="19", name="the data disk dies again while it is caught up",
+        break_it=_dies_while_it_recovers, bars=like(IO_ERROR, alerts=OFFLINE, settle_s=180.0),
+        note="after two falls it has to hold for two minutes",
+    ),
+    Row(
+        number="20", name="a flapping disk", break_it=_flaps,
+        timing=Timing(fault_s=40, impatient=True),
+        bars=like(IO_ERROR, alerts=OFFLINE, settle_s=180.0),
+        note="damping would keep it away for an hour: `scrigno volume force` ends the row",
     ),
     Row(
         number="21", name="umount -l of the data volume", break_it=_pulled, short=briefly(5),
