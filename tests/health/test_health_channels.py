@@ -184,6 +184,34 @@ async def _black_hole() -> AsyncIterator[int]:
 
 
 @asynccontextmanager
+async def _dripping_server() -> AsyncIterator[int]:
+    """A server that never ends its greeting, so that it never stays silent for long."""
+    drips: list[asyncio.Task[None]] = []
+
+    async def drip(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        drips.append(asyncio.current_task())  # type: ignore[arg-type]
+        try:
+            while True:
+                writer.write(b"220-one moment\r\n")
+                await writer.drain()
+                await asyncio.sleep(0.02)
+        except ConnectionError:
+            pass
+        finally:
+            writer.transport.abort()
+
+    server = await asyncio.start_server(drip, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        for task in drips:
+            task.cancel()
+        await asyncio.gather(*drips, return_exceptions=True)
+        server.close()
+        await server.wait_closed()
+
+
+@asynccontextmanager
 async def _web_server(hook: Hook, certificate: Path | None = None) -> AsyncIterator[str]:
     application = web.Application()
     application.router.add_route("*", "/{tail:.*}", hook.handle)
@@ -525,6 +553,11 @@ async def test_words_for_what_is_not_there(tmp_path: Path, unused_tcp_port: int)
             "no connection to the mail server: Connection refused"
         )
         assert await test(_mail(port)) == "the mail server did not answer in 0.3 s"
+    async with _dripping_server() as port, Bureau(tmp_path, timeout_s=0.3) as bureau:
+        async with asyncio.timeout(3):
+            assert await bureau.dispatcher.test(_mail(port)) == (
+                "the mail server did not answer in 0.3 s"
+            )
     async with Bureau(tmp_path) as bureau:
         assert "no-such-host.invalid" in await bureau.dispatcher.test(nowhere)
 
