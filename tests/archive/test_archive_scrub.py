@@ -19,8 +19,10 @@ from scrigno.archive.scrub import ScrubRules, ScrubState
 from scrigno.catalogue.fixity import LostKind, ScrubRow
 from scrigno.core.errors import CommandError
 from scrigno.core.events import CopyDamaged, NoGoodCopy
-from scrigno.volumes.states import VolumeState
-from scrigno.volumes.volume import Volume
+from scrigno.volumes.beside import ATTRIBUTE
+from scrigno.volumes.protocol import Op
+from scrigno.volumes.states import ErrorKind, VolumeError, VolumeState
+from scrigno.volumes.volume import Checked, Volume
 
 DRIVER = Path(__file__).with_name("scrubdriver.py")
 
@@ -238,20 +240,102 @@ async def test_a_read_that_was_wrong_only_once_repairs_nothing(
 ) -> None:
     box = quiet_box
     objects = await filled(box, 3)
-    digest, wrong = Volume.digest, [objects[1].key]
+    check, wrong = Volume.check, [objects[1].key]
 
-    async def sometimes(volume: Volume, key: str) -> tuple[str, int]:
-        answer = await digest(volume, key)
+    async def sometimes(volume: Volume, key: str) -> Checked:
+        answer = await check(volume, key)
         if key in wrong:
             wrong.remove(key)
-            return "0" * 64, answer[1]
+            return replace(answer, digest="0" * 64)
         return answer
 
-    monkeypatch.setattr(Volume, "digest", sometimes)
+    monkeypatch.setattr(Volume, "check", sometimes)
     await scrubbed(box, "data")
     assert box.set_aside("data") == []
     assert box.scrubber.status("data").bad == 0
     assert box.counters.value("fixity_second_look_good", volume="data") == 1
+
+
+@pytest.mark.spec("ST-6")
+async def test_the_digest_beside_a_file_is_written_when_missing_and_mended_when_wrong(
+    quiet_box: Box,
+) -> None:
+    box = quiet_box
+    objects = await filled(box, 3)
+    paths = [box.root / "data" / one.key for one in objects]
+    os.removexattr(paths[0], ATTRIBUTE)
+    os.setxattr(paths[1], ATTRIBUTE, bytes(32))
+    await scrubbed(box, "data")
+    assert [os.getxattr(path, ATTRIBUTE).hex() for path in paths] == [o.digest for o in objects]
+    assert box.counters.value("fixity_wrong_digests_beside", volume="data") == 1
+    assert box.scrubber.status("data").bad == 0
+
+
+@pytest.mark.spec("ST-6", "ST-10")
+async def test_a_whole_other_object_in_a_place_is_set_aside_and_kept_for_ever(
+    quiet_box: Box,
+) -> None:
+    box = quiet_box
+    objects = await filled(box, 3)
+    other = made(1, PatientName="Other^Name")
+    path = box.root / "data" / objects[0].key
+    path.unlink()
+    path.write_bytes(other.file)
+    os.setxattr(path, ATTRIBUTE, bytes.fromhex(other.digest))
+    await scrubbed(box, "data")
+    assert path.read_bytes() == objects[0].file
+    (row,) = await box.quarantine.items()
+    assert row.why == "conflict"
+    assert await box.quarantine.sweep(box.volumes.by_name("data"), -1) == 0
+    assert box.set_aside("data") == [other.file]
+
+
+@pytest.mark.spec("ST-6")
+async def test_copies_that_agree_among_themselves_accuse_the_index_and_are_not_touched(
+    quiet_box: Box,
+) -> None:
+    box = quiet_box
+    objects = await filled(box, 3)
+    await box.catalogue.engine.write(
+        lambda connection: connection.execute(
+            "UPDATE instance SET digest = ? WHERE sop_instance_uid = ?",
+            (bytes(32), objects[0].uid),
+        )
+    )
+    before = {name: box.on(name) for name in box.names}
+    await scrubbed(box)
+    assert {name: box.on(name) for name in box.names} == before
+    assert await box.catalogue.lost_counts() == {LostKind.INDEX: 1}
+
+
+@pytest.mark.spec("ST-6")
+async def test_a_file_that_the_disk_does_not_give_back_is_replaced_and_the_volume_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = await Box(tmp_path).open()
+    try:
+        await just_scrubbed(box)
+        objects = await filled(box, 4)
+        check, failures = Volume.check, [1, 2]  # both looks at it; the file is replaced then
+
+        async def sick(volume: Volume, key: str) -> Checked:
+            if volume.name == "data" and key == objects[1].key and failures:
+                failures.pop()
+                error = VolumeError("data", ErrorKind.IO, "Input/output error (EIO)")
+                volume.on_error(error, Op.DIGEST)
+                raise error
+            return await check(volume, key)
+
+        monkeypatch.setattr(Volume, "check", sick)
+        await scrubbed(box, "data")
+        assert box.scrubber.status("data").repaired == 1
+        (row,) = await box.quarantine.items()
+        assert row.why == "unreadable"
+        assert box.on("data", "studies") == box.on("backup1", "studies")
+        assert not await box.catalogue.debt_counts()
+        await box.until(lambda: box.volumes.by_name("data").state is VolumeState.ONLINE)
+    finally:
+        await box.close()
 
 
 # when it may read ------------------------------------------------------------------------------
@@ -333,18 +417,18 @@ async def test_two_volumes_of_one_disk_are_never_read_at_the_same_time(
 ) -> None:
     box = quiet_box
     await filled(box, 10)
-    digest, reading, together = Volume.digest, set(), []
+    check, reading, together = Volume.check, set(), []
 
-    async def watched(volume: Volume, key: str) -> tuple[str, int]:
+    async def watched(volume: Volume, key: str) -> Checked:
         reading.add(volume.name)
         together.append(len(reading))
         await asyncio.sleep(0.01)
         try:
-            return await digest(volume, key)
+            return await check(volume, key)
         finally:
             reading.discard(volume.name)
 
-    monkeypatch.setattr(Volume, "digest", watched)
+    monkeypatch.setattr(Volume, "check", watched)
     await scrubbed(box)
     assert max(together) == 1
     assert len(together) == 20

@@ -134,15 +134,34 @@ class Mender:
         if volume is None or not volume.readable:
             return Look(finding=Finding.SKIPPED)
         try:
-            digest, size = await volume.digest(target.key)
+            found = await volume.check(target.key)
         except VolumeError as error:
             return Look(finding=await self._judge(volume, error))
-        if digest == target.digest:
-            return Look(finding=Finding.GOOD, digest=digest, size=size)
-        finding = Finding.CUT if size != target.size else Finding.CHANGED
+        if found.digest == target.digest:
+            if found.beside != found.digest:
+                await self._note_digest(volume, target, known=found.beside)
+            return Look(finding=Finding.GOOD, digest=found.digest, size=found.size)
+        finding = Finding.CUT if found.size != target.size else Finding.CHANGED
         if finding is Finding.CHANGED and await _is_zeroed(volume, target):
             finding = Finding.ZEROED
-        return Look(finding=finding, digest=digest, size=size)
+        return Look(
+            finding=finding,
+            digest=found.digest,
+            size=found.size,
+            whole=found.beside == found.digest,
+        )
+
+    async def _note_digest(self, volume: Volume, target: Target, *, known: str | None) -> None:
+        """Write the digest beside a good copy that has none, or another one."""
+        if volume.state is not VolumeState.ONLINE:
+            return
+        if known is not None:
+            log.warning("volume %s: the digest beside %s was wrong", volume.name, target.key)
+            self._counters.add("fixity_wrong_digests_beside", volume=volume.name)
+        try:
+            await volume.note_digest(target.key, target.digest)
+        except VolumeError as error:
+            log.warning("volume %s: no digest beside %s: %s", volume.name, target.key, error.reason)
 
     async def _judge(self, volume: Volume, error: VolumeError) -> Finding:
         """Tell a file that cannot be read from a volume that cannot."""
@@ -300,14 +319,16 @@ class Mender:
         return True
 
     async def _set_aside(self, volume: Volume, target: Target, look: Look) -> None:
-        key = await displace(volume, target.key, look.digest, _WHY[look.finding])
+        # What is as the digest beside it says is no damage: it is another object's file.
+        why = Why.CONFLICT if look.whole else _WHY[look.finding]
+        key = await displace(volume, target.key, look.digest, why)
         await self._catalogue.save_set_aside(
             [
                 SetAside(
                     volume=volume.name,
                     key=key,
                     object_key=target.key,
-                    why=_WHY[look.finding].value,
+                    why=why.value,
                     size=look.size,
                     set_aside_at=self._clock.now(),
                 )

@@ -388,8 +388,8 @@ class Scrubber:
             return "something more urgent is under way"
         # A disk in doubt, or one that is coming back, may hold the only good copy: leave it alone.
         volume = self._volumes.by_name(desk.name)
-        if volume.state not in STEADY:
-            return f"the volume is {volume.state.value}"
+        if volume.state not in STEADY or volume.paused:
+            return f"the volume is {'paused' if volume.paused else volume.state.value}"
         if asyncio.get_running_loop().time() < desk.spared_until_s:
             return "too many files in a row could not be read; the disk is spared for an hour"
         if rules.window is not None and not desk.forced and not self._in_window(rules.window):
@@ -589,4 +589,4 @@ class Scrubber:
 
 def _devices(volume: Volume) -> frozenset[str]:
     """Return the physical disks of a volume."""
-    return frozenset({f"dev:{volume.device}"})
+    return volume.devices or frozenset({f"dev:{volume.device}"})
