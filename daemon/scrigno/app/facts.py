@@ -28,6 +28,7 @@ from scrigno.health.conditions import (
 )
 from scrigno.node.providers import ListenerState, Node
 from scrigno.settings.store import SettingsStore
+from scrigno.volumes import devices
 from scrigno.volumes.states import VolumeState
 from scrigno.web.rooms import Gauge, Listening
 
@@ -203,6 +204,7 @@ class FactBook:
             devices_available=self._devices(count_folders=settings.ingest.count_shared_device),
             staging_used_bytes=self._staging.used_bytes,
             staging_capacity_bytes=self._capacity,
+            staging_error=self._staging.failure,
             index_error=self._index_error,
             index_backup_age_s=self._index_backup_age_s(),
             pending_objects=self._archive.recovery.pending,
@@ -240,8 +242,7 @@ class FactBook:
         return None if made is None else (self._clock.now() - made).total_seconds()
 
     def _devices(self, *, count_folders: bool) -> int:
-        """Count the distinct devices that take writes now, staging included."""
-        usable = [each for each in self._volumes.statuses() if each.state in WRITABLE]
-        if count_folders:
-            return 1 + len(usable)
-        return len({self._staging.device, *(each.device for each in usable)})
+        """Count the distinct disks that take writes now, staging included."""
+        usable = [each for each in self._volumes.ordered if each.state in WRITABLE]
+        staging = [] if self._staging.failure else [self._staging]
+        return devices.count([*staging, *usable], shared=count_folders)

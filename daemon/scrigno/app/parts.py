@@ -18,6 +18,7 @@ from scrigno.catalogue.catalogue import Catalogue
 from scrigno.core.clock import SystemClock
 from scrigno.core.counters import Counters
 from scrigno.core.events import EventBus, SettingsChanged
+from scrigno.host.physical import PhysicalDevices
 from scrigno.imaging.cache import FrameCache
 from scrigno.imaging.workers import ImagingPool
 from scrigno.node.providers import Node
@@ -165,8 +166,12 @@ async def _open_stores(
     catalogue = Catalogue(
         config.state_dir / "index.db", counters=common.counters, clock=common.clock
     )
+    physical = PhysicalDevices()
     staging = Staging(
-        config.staging_dir / "objects", capacity_bytes=capacity, counters=common.counters
+        config.staging_dir / "objects",
+        capacity_bytes=capacity,
+        counters=common.counters,
+        devices_of=physical.devices_of,
     )
     volumes = Volumes(
         specs_of(settings.current),
@@ -174,6 +179,7 @@ async def _open_stores(
         counters=common.counters,
         bus=common.bus,
         clock=common.clock,
+        devices_of=physical.devices_of,
     )
     frames = FrameCache(
         config.staging_dir / "frames",

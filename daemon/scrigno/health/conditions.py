@@ -170,10 +170,7 @@ def readiness(facts: Facts) -> Readiness:
         reasons.append(("stopping", "The archive is being stopped."))
     if facts.index_error:
         reasons.append(("index-failed", f"The index does not work: {facts.index_error}."))
-    if facts.staging_error:
-        reasons.append(("staging-failed", f"The staging disk fails: {facts.staging_error}."))
-    elif _staging_share(facts) >= 1:
-        reasons.append(("staging-full", "The staging disk is full."))
+    # staging that fails or is full is gone past: images go straight to the volumes
     if not any(_takes(volume) for volume in facts.volumes):
         reasons.append(("no-volume-writable", "No volume can take an image."))
     if not any(volume.state in _READABLE for volume in facts.volumes):
