@@ -56,6 +56,7 @@ async def start_health(
         folder / "alerts", clock=clock, counters=counters, mirrors=partial(_mirrors, volumes)
     )
     await history.open()
+    history.start()
     starter.on_stop("alert history", history.close)
     book = AlertBook(clock=clock, bus=bus, counters=counters, history=history)
     outbox = Outbox(folder / "alerts", counters=counters)
@@ -66,6 +67,9 @@ async def start_health(
         senders=Senders(clock=clock),
         clock=clock,
         counters=counters,
+    )
+    dispatcher.dropped = lambda channel, count: _raise(
+        book, "alerts-dropped", channel, {"count": count}
     )
     starter.on_stop("alert channels", dispatcher.close)
     sources = Sources(book, counters=counters)
