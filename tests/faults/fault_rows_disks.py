@@ -305,6 +305,7 @@ def _stale_clone(rig: Rig) -> Fault:
 ROWS = (
     Row(
         number="1", name="the data file system dies (ext4)", break_it=_dies(2), short=briefly(6),
+        timing=Timing(impatient=False), note="the minute of damping is waited for",
         bars=like(IO_ERROR, alerts=OFFLINE),
     ),
     Row(
@@ -331,6 +332,7 @@ ROWS = (
     Row(
         number="5", name="a power cut of the data disk only, back at once",
         break_it=_power_cut_and_back, bars=like(IO_ERROR, alerts=OFFLINE),
+        timing=Timing(impatient=False), note="the minute of damping is waited for",
     ),
     Row(
         number="6", name="the data block device hangs", break_it=_hangs, short=briefly(16),
@@ -408,13 +410,13 @@ ROWS = (
     Row(
         number="19", name="the data disk dies again while it is caught up",
         break_it=_dies_while_it_recovers, bars=like(IO_ERROR, alerts=OFFLINE, settle_s=180.0),
-        note="after two falls it has to hold for two minutes",
+        timing=Timing(impatient=False), note="two falls: the two minutes of damping are waited for",
     ),
     Row(
         number="20", name="a flapping disk", break_it=_flaps,
-        timing=Timing(fault_s=40, impatient=True),
+        timing=Timing(fault_s=40),
         bars=like(IO_ERROR, alerts=OFFLINE, settle_s=180.0),
-        note="damping would keep it away for an hour: `scrigno volume force` ends the row",
+        note="the damping has to hold while it flaps; `scrigno volume force` ends the row",
     ),
     Row(
         number="21", name="umount -l of the data volume", break_it=_pulled, short=briefly(5),

@@ -66,12 +66,12 @@ class Timing:
     fault_s: float = 12.0
     after_s: float = 5.0
     turns: int = 20
-    impatient: bool = False
+    impatient: bool = True
 
 
 def briefly(fault_s: float, turns: int = 3) -> Timing:
     """Return the timing of the short tier, which runs with every change."""
-    return Timing(before_s=1.5, fault_s=fault_s, after_s=1.5, turns=turns, impatient=True)
+    return Timing(before_s=1.5, fault_s=fault_s, after_s=1.5, turns=turns)
 
 
 @dataclass(frozen=True, kw_only=True)
