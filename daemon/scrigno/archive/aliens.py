@@ -74,4 +74,6 @@ async def _has_row(volume: Volume, catalogue: Catalogue, key: str) -> bool:
     except (VolumeError, NotDicom):
         return False
     instance = await catalogue.instance(uid)
-    return instance is not None and instance.key == key
+    if instance is not None and instance.key == key:
+        return True
+    return await catalogue.lifecycle.claims(volume.name, uid, key)  # on its way into the trash

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable, Container
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from scrigno.catalogue import records
 from scrigno.catalogue.catalogue import Catalogue
@@ -53,10 +53,24 @@ class RebuildReport:
     known: int = 0
     inbox: int = 0
     damaged: int = 0  # files that could not be read whole
+    trashed: int = 0  # files on their way into the trash, passed over
+    trashed_items: int = 0  # deletions that were learnt from the volumes
     unreadable: list[str] = field(default_factory=list)  # keys on the volume, the first 10,000
     conflicts: list[str] = field(default_factory=list)  # keys on the volume, the first 10,000
     refused: list[str] = field(default_factory=list)  # keys over a limit of the settings
     cancelled: bool = False
+
+
+class TrashOfVolumes(Protocol):
+    """What is asked of the trash here."""
+
+    async def learn(self) -> int:
+        """Take over what volumes know of the trash; return how many items."""
+
+    async def claims(
+        self, volume: str, sop_instance_uid: str, key: str, digest: str | None = None
+    ) -> bool:
+        """Tell whether a file among the studies of a volume belongs to the trash."""
 
 
 class Rebuilder:
@@ -79,6 +93,8 @@ class Rebuilder:
         self._counters = counters
         self._clock = clock
         self._on_debt = on_debt
+        # What stands in the trash stays there: it is learnt first, and its files are passed over.
+        self.trash: TrashOfVolumes | None = None
 
     async def rebuild(
         self,
@@ -93,7 +109,9 @@ class Rebuilder:
         Raises CommandError for a volume that is away, VolumeError when it fails, DatabaseError.
         """
         report = RebuildReport()
-        for source in self._sources(volume):
+        sources = self._sources(volume)
+        report.trashed_items = await self.learn_trash()
+        for source in sources:
             report.volumes.append(source.spec.name)
             await self._objects(source, report, progress, cancelled)
             await self._inbox(source, report, cancelled)
@@ -131,6 +149,16 @@ class Rebuilder:
                 await self._catalogue.inbox_add(await self._inbox_item(volume, scanned))
                 taken += 1
         return taken
+
+    async def learn_trash(self) -> int:
+        """Learn from the volumes what was deleted; return how many items the index did not know."""
+        return 0 if self.trash is None else await self.trash.learn()
+
+    async def is_trashed(self, volume: Volume, uid: str, key: str, digest: str | None) -> bool:
+        """Tell whether a file is no object of the archive but on its way to or from the trash."""
+        if self.trash is None:
+            return False
+        return await self.trash.claims(volume.spec.name, uid, key, digest)
 
     def _sources(self, name: str | None) -> list[Volume]:
         if name is None:
@@ -200,6 +228,9 @@ class Rebuilder:
         except (IngestError, NotDicom) as error:
             log.warning("volume %s: %s: %s", volume.spec.name, scanned.key, error.reason)
             _name(report.unreadable, scanned.key)
+            return None
+        if await self.is_trashed(volume, arrival.sop_instance_uid, scanned.key, scanned.digest):
+            report.trashed += 1
             return None
         try:
             result = await self._catalogue.add(

@@ -111,6 +111,8 @@ class Reconciler:
         `progress(volumes done, volumes)` is called on the loop. Raises DatabaseError.
         """
         report = ReconcileReport()
+        if fix:
+            await self._rebuilder.learn_trash()  # an older index would take it in again
         report.instances = (await self._catalogue.totals()).instances
         for volume in self._volumes.ordered:
             if cancelled():
@@ -240,6 +242,8 @@ class Reconciler:
         instance = await self._catalogue.instance(uid)
         if instance is not None and instance.key == key:
             return  # its row has come, or it is a copy of the wrong size, told by its row
+        if await self._rebuilder.is_trashed(volume, uid, key, None):
+            return  # it was deleted and is on its way into the trash
         outcome = await self._rebuilder.take_in(volume, key) if fix else None
         fixed = outcome in (AddOutcome.NEW, AddOutcome.SAME)
         note = ""

@@ -114,6 +114,7 @@ class Recovery:
         try:
             entries = await self._staging.journal()
             known = {row.staged_as for row in await self._catalogue.staged()}
+            known |= await self._catalogue.lifecycle.staged_names()  # of what was deleted
         except (StagingFailed, DatabaseError) as error:
             log.error("staging: what was left by the last run cannot be listed: %s", error.reason)  # noqa: TRY400 - the reason says it all
             return False
@@ -172,6 +173,10 @@ class Recovery:
                 if await self._catalogue.staged([name]):
                     return "known"
                 arrival, judgement = await self._judge(name, sealed, head)
+                if await self._catalogue.lifecycle.adopt_staged(
+                    head.sop_instance_uid, sealed.digest, arrival.received_at, name
+                ):
+                    return "deleted"  # its entry outlived it; the trash lets it go
                 receipt = await self._taking.take_in_turn(
                     sealed, arrival, judgement, place=self._place
                 )

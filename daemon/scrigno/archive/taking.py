@@ -9,7 +9,7 @@ digest.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -79,6 +79,10 @@ class Taking:
         self.degraded = False  # the last object was acknowledged with too few devices
         self.on_debt: Callable[[], None] = lambda: None
         self.on_pending: Callable[[str, Mapping[str, str]], None] = lambda name, note: None
+        # Studies whose files are on their way into the trash, and what clears the place of one
+        # object of theirs that comes again; `make_way` is called in the turn of its UID.
+        self.leaving: Collection[str] = frozenset()
+        self.make_way: Callable[[str], Awaitable[None]] | None = None
 
     def forget_studies(self) -> None:
         """Forget which studies are known; whoever removes studies calls this."""
@@ -171,6 +175,8 @@ class Taking:
         self, sealed: Sealed, arrival: Arrival, admit: Admit, place: Place
     ) -> Receipt:
         """Make durable what belongs into the archive, then record it."""
+        if self.make_way and admit.attributes.study.study_instance_uid in self.leaving:
+            await self.make_way(arrival.sop_instance_uid)
         try:
             placed = await place(sealed, admit.key, to_note(arrival, sealed.digest, None))
         except KeyConflict:

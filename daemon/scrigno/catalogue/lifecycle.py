@@ -18,6 +18,7 @@ from . import (
     values,
 )
 from .intake import Intake
+from .records import NewInboxItem
 from .retirement import CopyCounts, Retiree, RetirementQuery
 from .trash_items import (
     Document,
@@ -203,6 +204,12 @@ class Lifecycle:
         """Return what decides what is to be done with one object, None when it is gone."""
         return await self._db.read(lambda connection: trash_work.step(connection, object_id))
 
+    async def as_inbox_item(self, object_id: int) -> NewInboxItem | None:
+        """Return a trashed object as the inbox keeps it; place and reason are the caller's."""
+        return await self._db.read(
+            lambda connection: trash_work.as_inbox_item(connection, object_id)
+        )
+
     async def placed(self, one: Placed) -> None:
         """Note where files are now. Not durable by itself: a step can be repeated."""
         await self._db.write_batched(trash_work.placed, one, synced=False)
@@ -225,6 +232,16 @@ class Lifecycle:
     async def staged_names(self) -> set[str]:
         """Return the names in the staging journal that belong to the trash."""
         return await self._db.read(trash_work.staged_names)
+
+    async def adopt_staged(
+        self, sop_instance_uid: str, digest: str, received_at: datetime, name: str
+    ) -> bool:
+        """Give a journal entry to the deleted object whose arrival it tells of; False: to none."""
+        return await self._db.write(
+            lambda connection: trash_work.adopt_staged(
+                connection, sop_instance_uid, digest, values.stamp(received_at), name
+            )
+        )
 
     async def claims(
         self, volume: str, sop_instance_uid: str, key: str, digest: str | None = None
@@ -278,9 +295,12 @@ class Lifecycle:
     ) -> bool:
         """Take an item over that was read from a volume; False when it is known."""
         names = list(volumes)
-        return await self._db.write(
-            lambda connection: trash_records.learn(connection, found, places, names)
-        )
+
+        def change(connection: Connection) -> bool:
+            self._intake.forget()
+            return trash_records.learn(connection, self._intake.gains, found, places, names)
+
+        return await self._db.write(change)
 
     # retention ---------------------------------------------------------------------------------
 

@@ -132,7 +132,8 @@ class TrashStep:
     study_instance_uid: str
     copies: Mapping[str, TrashCopy]
     live: StoredInstance | None  # what the archive has under its UID now
-    rivals: int  # other items of the trash that have an object of its UID
+    rivals: frozenset[str]  # digests of its UID in other items of the trash
+    claimed: frozenset[str]  # volumes where the file of an older one of them has still to move
 
     @property
     def trash_key(self) -> str:
@@ -159,6 +160,7 @@ class Returned:
     back: int = 0
     merged: int = 0  # the same bytes had been sent again
     kept: int = 0  # other bytes had been sent under the same UID: these are in the inbox now
+    lost: int = 0  # no volume has a file of it any more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

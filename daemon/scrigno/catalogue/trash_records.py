@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from scrigno.db.sqlite import Connection, Value
 
-from . import rows
-from .gains import HELD, MISSING, OWED
+from . import maintenance, rows
+from .gains import HELD, MISSING, OWED, Gains
 from .trash_items import Document, Place, TrashState
 from .trash_rows import RAN, insert_copies, meter
 from .trash_work import ITEM
@@ -110,6 +110,7 @@ def known_tokens(connection: Connection) -> set[str]:
 
 def learn(
     connection: Connection,
+    gains: Gains,
     found: Document,
     places: Mapping[str, Collection[str]],
     volumes: Collection[str],
@@ -117,7 +118,8 @@ def learn(
     """Take an item over that was read from a volume; False when it is known. Writer only.
 
     `places` are the keys in the trash, of this item, on each volume that could be read; `volumes`
-    are those in service. Time counts anew by the measure of the running daemon.
+    are those in service. Time counts anew by the measure of the running daemon. An index that is
+    older than the deletion still has the very rows; they leave it now.
     """
     token = found["token"]
     if connection.execute("SELECT 1 FROM trash WHERE token = ?", (token,)).fetchone() is not None:
@@ -157,7 +159,24 @@ def learn(
             },
         )
         insert_copies(connection, _learnt(each, key, copies, places, volumes, purging=purging))
+    maintenance.remove(connection, gains, _same_rows(connection, found))
     return True
+
+
+def _same_rows(connection: Connection, found: Document) -> list[str]:
+    """Return the objects of an item whose rows are those that were deleted.
+
+    One that was sent again has the same bytes perhaps, but came at another time.
+    """
+    place = found["entities"]["columns"].index("received_at")
+    same: list[str] = []
+    for uid, _, digest, _, line, _ in found["objects"]:
+        row = connection.execute(
+            "SELECT received_at, digest FROM instance WHERE sop_instance_uid = ?", (uid,)
+        ).fetchone()
+        if row is not None and row[0] == line[place] and row[1].hex() == digest:
+            same.append(uid)
+    return same
 
 
 def _learnt(

@@ -42,14 +42,17 @@ def come_back(
     places = _places(connection, item)
     back: list[Row] = []
     merged: list[Row] = []
-    kept = 0
+    kept = lost = 0
     for one in objects:
         number, digest = live.get(one["sop_instance_uid"], (0, b""))
         if not number:
-            held = any(copy[2] == Place.ARCHIVE for copy in places[one["id"]].values())
-            if not held and one["staged_as"] is None:
+            known = {copy[2] for copy in places[one["id"]].values()}
+            if Place.ARCHIVE in known or one["staged_as"] is not None:
+                back.append(one)
+            elif Place.TRASH in known:
                 return None
-            back.append(one)
+            else:
+                lost += 1
         elif digest == one["digest"]:
             one["live"] = number
             merged.append(one)
@@ -69,6 +72,7 @@ def come_back(
         back=len(back),
         merged=len(merged),
         kept=kept,
+        lost=lost,
     )
 
 

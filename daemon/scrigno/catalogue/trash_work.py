@@ -10,6 +10,7 @@ from scrigno.core.phi import Phi
 from scrigno.db.sqlite import Connection
 
 from . import details, values
+from .records import NewInboxItem, Origin
 from .trash_items import (
     NotNow,
     Place,
@@ -190,7 +191,7 @@ def begin_restore(connection: Connection, number: int, able: Collection[str]) ->
         )
     _require_copies(connection, number, able)
     _to_state(connection, number, TrashState.RESTORING)
-    _owe(connection, number, "place = 2")
+    _owe(connection, number, "place < 3")  # what was not moved yet has to be looked at
 
 
 def _require_copies(connection: Connection, number: int, able: Collection[str]) -> None:
@@ -336,11 +337,21 @@ def step(connection: Connection, number: int) -> TrashStep | None:
     ).fetchone()
     if row is None:
         return None
-    rivals = connection.execute(
-        "SELECT count(*) FROM trash_object WHERE sop_instance_uid = ? AND id <> ?",
-        (row[3], number),
-    ).fetchone()
-    assert rivals is not None  # noqa: S101 - an aggregate always answers
+    rivals = frozenset(
+        found.hex()
+        for (found,) in connection.execute(
+            "SELECT digest FROM trash_object WHERE sop_instance_uid = ? AND id <> ?",
+            (row[3], number),
+        )
+    )
+    claimed = frozenset(
+        volume
+        for (volume,) in connection.execute(
+            "SELECT volume FROM trash_copy JOIN trash_object ON trash_object.id = object "
+            "WHERE sop_instance_uid = ? AND trash_object.id < ? AND place = 1",
+            (row[3], number),
+        )
+    )
     return TrashStep(
         object_id=number,
         trash_id=row[0],
@@ -363,8 +374,61 @@ def step(connection: Connection, number: int) -> TrashStep | None:
             )
         },
         live=details.instance(connection, row[3]),
-        rivals=int(rivals[0]),
+        rivals=rivals,
+        claimed=claimed,
     )
+
+
+def as_inbox_item(connection: Connection, number: int) -> NewInboxItem | None:
+    """Return a trashed object as the inbox keeps it; place, reason and copies are the caller's."""
+    row = connection.execute(
+        "SELECT sop_instance_uid, digest, size, line, entities, study_instance_uid "
+        "FROM trash_object JOIN trash ON trash.id = item WHERE trash_object.id = ?",
+        (number,),
+    ).fetchone()
+    if row is None:
+        return None
+    entities = json.loads(row[4])
+    line = dict(zip(entities["columns"], json.loads(row[3]), strict=True))
+    series = {each["id"]: each["series_instance_uid"] for each in entities["series"]}
+    origin = next(each for each in entities["origins"] if each["id"] == line["origin"])
+    return NewInboxItem(
+        reason="",
+        key="",
+        digest=row[1].hex(),
+        size=row[2],
+        received_at=values.moment(line["received_at"]),
+        origin=Origin(
+            door=origin["door"],
+            calling_ae=origin["calling_ae"],
+            called_ae=origin["called_ae"],
+            address=origin["address"],
+            user=origin["account"],
+        ),
+        sop_class_uid=line["sop_class_uid"],
+        sop_instance_uid=row[0],
+        study_instance_uid=row[5],
+        series_instance_uid=series[line["series"]],
+        transfer_syntax_uid=line["transfer_syntax_uid"],
+        patient_name=PersonName.parse(entities["study"]["patient_name"]),
+        patient_id=Phi(entities["study"]["patient_id"]),
+    )
+
+
+def adopt_staged(
+    connection: Connection, uid: str, digest: str, received_at: int, name: str
+) -> bool:
+    """Give a journal entry to the deleted object whose arrival it tells of. Writer only."""
+    for number, staged_as, line, entities in connection.execute(
+        "SELECT trash_object.id, staged_as, line, entities FROM trash_object "
+        "JOIN trash ON trash.id = item WHERE sop_instance_uid = ? AND digest = ? AND state <> 3",
+        (uid, bytes.fromhex(digest)),
+    ).fetchall():
+        place = json.loads(entities)["columns"].index("received_at")
+        if json.loads(line)[place] == received_at and staged_as in (None, name):
+            connection.execute("UPDATE trash_object SET staged_as = ? WHERE id = ?", (name, number))
+            return True
+    return False
 
 
 # In which places a file has to be moved from, by the state of its item.

@@ -32,6 +32,22 @@ class InstanceHeld(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StudyRemoved(Event):
+    """A study, or a part of it, went to the trash; lists no longer have it."""
+
+    study_uid: str
+    trash_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyReturned(Event):
+    """What was in the trash is in the archive again."""
+
+    study_uid: str
+    trash_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PeerRegistered(Event):
     """An unknown node made contact and stands on the pending list."""
 
