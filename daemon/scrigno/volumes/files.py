@@ -4,9 +4,11 @@
 Long work calls `alive` as it moves on, so that silence means a disk that hangs.
 """
 
+import contextlib
 import errno
 import hashlib
 import os
+import secrets
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -20,6 +22,9 @@ RESERVE_PARTS: Final = 100  # …or 1 % of a small filesystem
 FULL_FROM: Final = 2  # with less than so many reserves free a volume is FULL…
 FULL_UNTIL: Final = 3  # …until it has so many
 NO_INODE: Final = "no inode is free"
+FILE_MODE: Final = 0o640
+PROBE_NAME: Final = ".scrigno-probe"
+PROBE_BYTES: Final = 4096
 PIECE_BYTES: Final = 8 << 20
 SYNC_EVERY_BYTES: Final = 32 << 20  # so that one fsync stays far under the operation timeout
 
@@ -97,6 +102,40 @@ def write_all(fd: int, content: bytes | memoryview) -> None:
     view = memoryview(content)
     while view:
         view = view[os.write(fd, view) :]
+
+
+def drop_names(folder: int, prefix: str = "") -> None:
+    """Remove what begins with `prefix` from an open folder, as far as that is allowed."""
+    for name in names_in(folder):
+        if name.startswith(prefix):
+            with contextlib.suppress(OSError):
+                os.unlink(name, dir_fd=folder)
+
+
+def write_probe(folder: int) -> None:
+    """Write, fsync, rename, fsync the folder, drop the cache, read back and compare.
+
+    Raises OSError, Refused(IO). A new file under a name of its own each time: a killed worker that
+    was stuck finishes its last call when the disk goes on, and must not meet ours.
+    """
+    content = secrets.token_bytes(PROBE_BYTES)
+    temporary = f"{PROBE_NAME}.{secrets.token_hex(8)}"
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    fd = os.open(temporary, flags, FILE_MODE, dir_fd=folder)
+    try:
+        write_all(fd, content)
+        os.fsync(fd)
+        os.rename(temporary, PROBE_NAME, src_dir_fd=folder, dst_dir_fd=folder)
+        os.fsync(folder)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        if os.pread(fd, PROBE_BYTES + 1, 0) != content:
+            raise Refused(ErrorKind.IO, "the probe read back other bytes than it had written")
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary, dir_fd=folder)
+        raise
+    finally:
+        os.close(fd)
 
 
 def preallocate(fd: int, size: int) -> None:

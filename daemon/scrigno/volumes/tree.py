@@ -22,11 +22,14 @@ from typing import Any, Final, TypeVar
 
 from .beside import Lists, attribute, set_attribute
 from .files import (
+    FILE_MODE,
     FULL_FROM,
     NO_INODE,
+    PROBE_NAME,
     Alive,
     Refused,
     copy,
+    drop_names,
     exists,
     hash_file,
     into_memory,
@@ -35,6 +38,7 @@ from .files import (
     reserve_bytes,
     walk_folder,
     write_all,
+    write_probe,
 )
 from .folders import Directory, Folders, mount_id
 from .keys import split_key
@@ -43,10 +47,7 @@ from .protocol import Put, Space
 from .states import ErrorKind
 
 TEMPORARY_FOLDER: Final = ".scrigno-tmp"  # for the rare named temporary; swept when armed
-PROBE_NAME: Final = ".scrigno-probe"
-PROBE_BYTES: Final = 4096
 PREALLOCATE_FROM_BYTES: Final = 1 << 20  # below, delayed allocation reserves the room as well
-FILE_MODE: Final = 0o640
 
 _NO_UNNAMED_FILES = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL})
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK})
@@ -120,10 +121,7 @@ class Tree:
         """
         self._still_there()
         root = self._opened()
-        for name in names_in(root.fd):
-            if name.startswith(MARKER_NAME + "."):
-                with contextlib.suppress(OSError):
-                    os.unlink(name, dir_fd=root.fd)
+        drop_names(root.fd, MARKER_NAME + ".")
         temporary = f"{MARKER_NAME}.{secrets.token_hex(8)}"
         self._replace(root, MARKER_NAME, marker.text(), temporary=temporary)
 
@@ -204,22 +202,8 @@ class Tree:
         self.check()
         space = self.space()
         if space.total_inodes and not space.free_inodes:
-            raise Refused(ErrorKind.FULL, NO_INODE)
-        with contextlib.suppress(FileNotFoundError):  # of a probe that failed: a new file, always
-            os.unlink(PROBE_NAME + ".new", dir_fd=root.fd)
-        content = secrets.token_bytes(PROBE_BYTES)
-        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        fd = os.open(PROBE_NAME + ".new", flags, FILE_MODE, dir_fd=root.fd)
-        try:
-            write_all(fd, content)
-            os.fsync(fd)
-            os.rename(PROBE_NAME + ".new", PROBE_NAME, src_dir_fd=root.fd, dst_dir_fd=root.fd)
-            os.fsync(root.fd)
-            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-            if os.pread(fd, PROBE_BYTES + 1, 0) != content:
-                raise Refused(ErrorKind.IO, "the probe read back other bytes than it had written")
-        finally:
-            os.close(fd)
+            return space  # no new file can be made, and that is what is to be told
+        write_probe(root.fd)
         return self.space()
 
     # -- writing -----------------------------------------------------------------------------
@@ -376,14 +360,15 @@ class Tree:
         """Unlink; durable on return. Folders that are empty then go too, the top one stays."""
         self._writable()
         parts = split_key(key)
-        try:
-            folder = self._unlink(parts)
-        except FileNotFoundError:
-            self._folders.forget(parts[:-1])  # perhaps the cached folder was replaced
+        for _ in range(2):
             try:
-                folder = self._unlink(parts)
+                folder = self._existing(parts[:-1])
+                os.unlink(parts[-1], dir_fd=folder.fd)
+                break
             except FileNotFoundError:
-                return False
+                self._folders.forget(parts[:-1])  # perhaps the cached folder was replaced
+        else:
+            return False
         self._lists.replace(folder.fd, parts[-1], None)
         os.fsync(folder.fd)
         self._drop_empty_folders(parts)
@@ -398,11 +383,6 @@ class Tree:
                 os.rmdir(parts[depth - 1], dir_fd=parent.fd)
             except OSError:
                 break  # not empty, which is the usual case, or another thread was first
-
-    def _unlink(self, parts: tuple[str, ...]) -> Directory:
-        folder = self._existing(parts[:-1])
-        os.unlink(parts[-1], dir_fd=folder.fd)
-        return folder
 
     def _unnamed(self, folder: Directory) -> tuple[int, str | None]:
         flags = os.O_RDWR | os.O_CLOEXEC
@@ -593,12 +573,13 @@ class Tree:
 
     def _sweep(self) -> None:
         """Remove named temporaries that a killed worker left."""
+        root = self._opened()
+        drop_names(root.fd, PROBE_NAME + ".")
         try:
             swept = self._existing((TEMPORARY_FOLDER,))
         except FileNotFoundError:
             return
-        for name in names_in(swept.fd):
-            os.unlink(name, dir_fd=swept.fd)
+        drop_names(swept.fd)
 
     def _unlink_temporary(self, temporary: str) -> None:
         # published by rename, or the disk is dead: what is left is swept when it is armed again
