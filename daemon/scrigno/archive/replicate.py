@@ -8,6 +8,7 @@ it takes over (`catchup`). A disk that is not the one whose copies are recorded 
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import Final
@@ -320,22 +321,20 @@ class Replicator:
         return paid, seen
 
     async def _pay_batch(self, volume: Volume, debts: Iterable[Debt], pace: Pace) -> list[Debt]:
-        waiting = iter(debts)
+        waiting = deque(debts)
         paid: list[Debt] = []
         failure: list[ScrignoError] = []
 
         async def worker(*, first: bool) -> None:
-            for debt in waiting:
+            while waiting and not failure:
+                debt = waiting.popleft()
                 async with self._turn(debt.sop_instance_uid):
                     if await self._pay_one(volume, debt, failure):
                         paid.append(debt)
                         pace.done(debt.size)
-                if failure:
-                    return
-                while self._must_give_way():
-                    await asyncio.sleep(BUSY_PAUSE_S)
-                    if first:
-                        break
+                await self._give_way()
+                while not first and waiting and self._must_give_way():
+                    await self._give_way()
 
         async with asyncio.TaskGroup() as group:
             for number in range(AT_ONCE):
