@@ -165,12 +165,10 @@ async def test_an_object_larger_than_a_volume_hands_over_at_once_comes_as_memory
     assert box.counters.value("retrieve_damaged_copies", volume="data") == 0
 
 
-async def test_a_memory_file_of_nothing_is_refused_in_words(box: Box, tmp_path: Path) -> None:
+async def test_a_memory_file_of_nothing_is_refused_in_words(box: Box) -> None:
     one = made()
     row = await stored(box, one)
     for name in box.names:
         (box.root / name / one.key).unlink()
-    before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(ObjectUnavailable):
         await box.retrieval.memfd(row)
-    assert len(os.listdir("/proc/self/fd")) == before
