@@ -84,3 +84,19 @@ async def test_the_machine_shows_its_disks_and_what_it_cannot_know(anna):
     assert found["processors"] is None or found["processors"] >= 1
     assert isinstance(found["disks"], list)
     assert isinstance(found["sensors_failing"], dict)
+
+
+@pytest.mark.spec("AD-11")
+async def test_log_ins_that_fail_again_and_again_are_an_event(box, anna):
+    for _ in range(6):
+        body = {"user": "anna", "password": "wrong"}
+        async with box.http.post(box.api("/login"), json=body) as answer:
+            assert answer.status in {401, 429}
+    found = await alert_of(anna, "login-failures")
+    assert found["subject"] == "127.0.0.1"
+    assert found["kind"] == "event"
+
+
+async def test_who_changed_the_settings_is_told(anna):
+    await anna.json("PATCH", "/settings", json={"settings": {"language": "it"}})
+    assert (await alert_of(anna, "settings-changed"))["subject"] == "anna"

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from scrigno.core.clock import Clock
 from scrigno.core.counters import Counters
@@ -40,6 +40,17 @@ class LoggedIn:
     account: Account
 
 
+class LoginHeard(Protocol):
+    """Is told how each log-in ended."""
+
+    def __call__(self, address: str, *, right: bool) -> None:
+        """Hear of one; must be quick."""
+
+
+def _nobody_hears(address: str, *, right: bool) -> None:
+    pass
+
+
 class Access:
     """Accounts, sessions and the setup code together. Loop thread only."""
 
@@ -52,6 +63,7 @@ class Access:
         max_connections: Callable[[], int | None] = lambda: None,
     ) -> None:
         """Name the files; `open` makes them. `max_connections` is asked at every log-in."""
+        self.on_login: LoginHeard = _nobody_hears
         self._database = Database(state_dir / DATABASE_NAME, SCHEMA, readers=1)
         self.accounts = Accounts(self._database, clock=clock)
         self.sessions = Sessions(self._database, clock=clock)
@@ -157,7 +169,12 @@ class Access:
         self, user: str, password: str, *, address: str, agent: str = "", kind: Kind = Kind.COOKIE
     ) -> LoggedIn:
         """Start a session; raises WrongCredentials, TooManyAttempts, ConnectionsExhausted."""
-        account = await self._authenticate(user, password, address)
+        try:
+            account = await self._authenticate(user, password, address)
+        except (WrongCredentials, TooManyAttempts):
+            self.on_login(address, right=False)
+            raise
+        self.on_login(address, right=True)
         limit = self._max_connections()
         if limit is not None and len(self.sessions.active()) >= limit:
             self._counters.add("access_refused_total", reason=ConnectionsExhausted.code)

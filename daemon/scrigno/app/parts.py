@@ -32,6 +32,7 @@ from scrigno.web.rooms import Rooms
 
 from .archive_parts import make_archive
 from .facts import FactBook
+from .happenings import Happenings
 from .health_parts import HealthParts, start_health
 from .logs import Logs
 from .pages import serve_pages
@@ -107,6 +108,7 @@ async def start(config: BootConfig, logs: Logs, starter: Starter) -> Parts:
     starter.on_stop("volumes by settings", disks.close)
     disks.start()
     health = await start_health(config, settings, stores.volumes, facts, audit, common, starter)
+    Happenings(health.book, settings).listen(common.bus, stores.access)
     rooms = Rooms(
         access=stores.access,
         alerts=health.book,

@@ -26,6 +26,8 @@ MAX_PENDING: Final = 200
 NAME_TTL_S: Final = 60.0  # names are asked again after this, so that a moved device is found
 NAME_TIMEOUT_S: Final = 2.0
 
+FIRST_CONTACT: Final = "first contact"  # author of a revision that a node caused by calling
+
 
 class UnknownPeerError(CommandError):
     """No remote node has that name."""
@@ -120,7 +122,7 @@ class Peers:
             registered.append(peer)
             return replace(settings, peers=(*settings.peers, peer))
 
-        await self._store.change(add, author="first contact", why=f"{ae_title} at {host}")
+        await self._store.change(add, author=FIRST_CONTACT, why=f"{ae_title} at {host}")
         if registered:
             log.info("peer %s: first contact from %s, waits for approval", ae_title, host)
             self._bus.publish(PeerRegistered(peer_name=registered[0].name))

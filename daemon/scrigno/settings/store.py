@@ -206,6 +206,11 @@ class SettingsStore:
         """Return the number of the revision in force."""
         return self._in_force().revision.number
 
+    @property
+    def author(self) -> str:
+        """Return who put the revision in force."""
+        return self._in_force().revision.author
+
     def _in_force(self) -> Record:
         if self._record is None:
             raise RuntimeError("the settings store was not opened")
