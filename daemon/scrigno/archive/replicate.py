@@ -307,11 +307,17 @@ class Replicator:
         """
         name, pace = volume.spec.name, pace or Pace(self._clock)
         paid, seen = 0, after
-        while debts := await self._catalogue.debts(name, after, BATCH):
+        while True:
+            epoch = self._catalogue.replaced_objects
+            debts = await self._catalogue.debts(name, after, BATCH)
+            if not debts:
+                break
             pace.begin("copying")
-            done = await self._pay_batch(volume, debts, pace)
+            done = await self._pay_batch(volume, debts, pace, epoch)
             paid += len(done)
             await self._release_settled([debt.staged_as for debt in done if debt.staged_as])
+            if self._catalogue.replaced_objects != epoch:
+                continue  # what was owed then may be another object now: ask again
             after = debts[-1].debt_id
             # Debts of the inbox are numbered behind all others, and are few.
             seen = max([seen, *(debt.debt_id for debt in debts if not _is_kept(debt))])
@@ -320,7 +326,9 @@ class Replicator:
                 await self._catch_up.paid_until(name, after, left)
         return paid, seen
 
-    async def _pay_batch(self, volume: Volume, debts: Iterable[Debt], pace: Pace) -> list[Debt]:
+    async def _pay_batch(
+        self, volume: Volume, debts: Iterable[Debt], pace: Pace, epoch: int
+    ) -> list[Debt]:
         waiting = deque(debts)
         paid: list[Debt] = []
         failure: list[ScrignoError] = []
@@ -329,6 +337,8 @@ class Replicator:
             while waiting and not failure:
                 debt = waiting.popleft()
                 async with self._turn(debt.sop_instance_uid):
+                    if self._catalogue.replaced_objects != epoch:
+                        return
                     if await self._pay_one(volume, debt, failure):
                         paid.append(debt)
                         pace.done(debt.size)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What waits for an operator and what operators decided: the part of the catalogue about cases."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from scrigno.db.engine import Database
 from scrigno.db.sqlite import Connection
@@ -23,8 +23,9 @@ from .decisions import (
 )
 from .gains import HELD, OWED
 from .intake import Intake
-from .records import AddOutcome, CopyState, InboxItem, NewInboxItem, NewInstance
+from .records import AddOutcome, CopyState, InboxItem, NewInboxItem, NewInstance, Origin
 
+T = TypeVar("T")
 MOST_ROWS: Final = 1000  # of one page
 _NEWEST: Final = 1 << 62
 
@@ -79,6 +80,14 @@ class CaseBook:
         """Use the catalogue's own database and writer hooks."""
         self._db = database
         self._intake = intake
+        self.replaced = 0  # see Catalogue.replaced_objects
+
+    async def _change(self, change: Callable[[Connection], T]) -> T:
+        """Make a change by which an object may go or take the place of another."""
+        try:
+            return await self._db.write(change)
+        finally:
+            self.replaced += 1
 
     # patients ----------------------------------------------------------------------------------
 
@@ -140,11 +149,12 @@ class CaseBook:
         *,
         subject: str = "",
         phases: Sequence[Phase] = (),
+        kinds: Sequence[Kind] = (),
     ) -> list[Decision]:
         """Return decisions newest first; `before` is the last number seen (0: the newest)."""
         return await self._db.read(
             lambda connection: decisions.page(
-                connection, before or _NEWEST, min(limit, MOST_ROWS), subject, phases
+                connection, before or _NEWEST, min(limit, MOST_ROWS), subject, phases, kinds
             )
         )
 
@@ -186,20 +196,37 @@ class CaseBook:
         *,
         after: Mapping[str, Any] | None = None,
         decided: str | None = None,
-        remove_item: bool = False,
+        phase: Phase = Phase.DONE,
+        expected: Phase = Phase.DOING,
     ) -> None:
-        """Record that it is done; its item is hidden (`decided`) or forgotten with it."""
+        """Record that it is done; its item is hidden as `decided`, or forgotten (None).
+
+        The files of an item that is forgotten are left over until they are removed. Raises
+        DecisionOvertaken when the decision is not in the `expected` phase.
+        """
 
         def change(connection: Connection) -> None:
             decision = _standing(connection, decision_id)
-            decisions.change(connection, decision_id, Phase.DONE, after=after or decision.after)
-            if decided is not None:
+            if decision.phase is not expected:
+                raise DecisionOvertaken
+            decisions.change(connection, decision_id, phase, after=after or decision.after)
+            item = inbox.by_key(connection, decision.subject)
+            if item is not None and decided is not None:
                 inbox.mark(connection, decision.subject, decided)
-            item = inbox.by_key(connection, decision.subject) if remove_item else None
-            if item is not None:
-                inbox.remove(connection, self._intake.gains, item.inbox_id)
+            elif item is not None:
+                _forget_item(connection, self._intake, item)
 
-        await self._db.write(change)
+        await self._change(change)
+
+    async def forget_item(self, key: str) -> None:
+        """Forget a kept object; its files are left over until they are removed."""
+
+        def change(connection: Connection) -> None:
+            item = inbox.by_key(connection, key)
+            if item is not None:
+                _forget_item(connection, self._intake, item)
+
+        await self._change(change)
 
     async def give_up(self, decision_id: int) -> None:
         """Forget a decision that could not be carried out; the item is as it was."""
@@ -265,12 +292,6 @@ class CaseBook:
 
         return await self._db.write(change)
 
-    async def make_final(self, decision_id: int) -> None:
-        """Record that a decision can no longer be taken back."""
-        await self._db.write(
-            lambda connection: decisions.change(connection, decision_id, Phase.FINAL)
-        )
-
     # kept objects ------------------------------------------------------------------------------
 
     async def kept(self, key: str) -> InboxItem | None:
@@ -283,7 +304,7 @@ class CaseBook:
         def change(connection: Connection) -> bool:
             return _redirect(connection, self._intake, sop_instance_uid, key, copies)
 
-        return await self._db.write(change)
+        return await self._change(change)
 
     async def swap(
         self, *, archived: NewInstance, kept: NewInboxItem, leaving: str, decided: str
@@ -304,11 +325,29 @@ class CaseBook:
             assert result.outcome is AddOutcome.NEW  # noqa: S101 - removed above
             gone = inbox.by_key(connection, leaving)
             if gone is not None:
-                inbox.remove(connection, gains, gone.inbox_id)
+                _forget_item(connection, self._intake, gone)
             inbox.add(connection, gains, kept)
             inbox.mark(connection, kept.key, decided)
 
-        await self._db.write(change)
+        await self._change(change)
+
+    async def origin(self, sop_instance_uid: str) -> Origin:
+        """Return by which door and from whom an archived object came."""
+
+        def query(connection: Connection) -> Origin:
+            row = connection.execute(
+                "SELECT door, calling_ae, called_ae, address, account FROM instance "
+                "JOIN origin ON origin.id = instance.origin WHERE sop_instance_uid = ?",
+                (sop_instance_uid,),
+            ).fetchone()
+            if row is None:
+                return Origin(door="rebuild")
+            door, calling_ae, called_ae, address, user = row
+            return Origin(
+                door=door, calling_ae=calling_ae, called_ae=called_ae, address=address, user=user
+            )
+
+        return await self._db.read(query)
 
     # time and left-over files ------------------------------------------------------------------
 
@@ -320,26 +359,22 @@ class CaseBook:
         """Add to the time that the box has run."""
         await self._db.write(lambda connection: decisions.add_running(connection, seconds))
 
-    async def leave_over(self, volume: str, keys: Sequence[str]) -> None:
-        """Remember files that are to be removed when their volume is back."""
+    async def leave_over(self, volume: str, key: str, sop_instance_uid: str = "") -> None:
+        """Remember a file that is to be removed, now or when its volume is back.
 
-        def change(connection: Connection) -> None:
-            for key in keys:
-                connection.execute(
-                    "INSERT INTO leftover (volume, key) VALUES (?, ?) ON CONFLICT DO NOTHING",
-                    (volume, key),
-                )
+        `sop_instance_uid` for one of the archive, without it for one of the inbox.
+        """
+        await self._db.write(
+            lambda connection: _leave_over(connection, [(volume, key, sop_instance_uid)])
+        )
 
-        await self._db.write(change)
-
-    async def leftovers(self, volume: str) -> list[str]:
-        """Return the files that are to be removed from a volume, those in use again left out."""
+    async def leftovers(self, volume: str) -> list[tuple[str, str]]:
+        """Return the files that are to be removed from a volume, each with its SOP Instance UID."""
         return await self._db.read(
             lambda connection: [
-                row[0]
+                (row[0], row[1])
                 for row in connection.execute(
-                    "SELECT key FROM leftover WHERE volume = ? "
-                    "AND key NOT IN (SELECT inbox.key FROM inbox) ORDER BY key",
+                    "SELECT key, sop_instance_uid FROM leftover WHERE volume = ? ORDER BY key",
                     (volume,),
                 ).fetchall()
             ]
@@ -544,6 +579,20 @@ def _fixed(verdict: Verdict, shown: Demographics, identity: str) -> tuple[Demogr
         shown.issuer_of_patient_id,
     )
     return fixed, identity if same and fixed.patient_id else identity_of(fixed)
+
+
+def _forget_item(connection: Connection, intake: Intake, found: InboxItem) -> None:
+    kept = found.item
+    _leave_over(connection, [(name, kept.key, "") for name in {*kept.copies, *kept.owed}])
+    inbox.remove(connection, intake.gains, found.inbox_id)
+
+
+def _leave_over(connection: Connection, files: Iterable[tuple[str, str, str]]) -> None:
+    connection.executemany(
+        "INSERT INTO leftover (volume, key, sop_instance_uid) VALUES (?, ?, ?) "
+        "ON CONFLICT DO NOTHING",
+        list(files),
+    )
 
 
 def _earlier(decision: Decision) -> dict[corrections.PatientKey, Mapping[str, str]]:

@@ -68,6 +68,7 @@ class Catalogue:
         self._intake = Intake()
         self._db = Database(path, INDEX_SCHEMA, readers=readers, hooks=self._intake)
         self.cases = CaseBook(self._db, self._intake)
+        self._removed = 0
         self.lifecycle = Lifecycle(self._db, self._intake, max_studies)
 
     async def open(self) -> None:
@@ -421,7 +422,18 @@ class Catalogue:
             self._intake.forget()
             return maintenance.remove(connection, self._intake.gains, names)
 
-        return await self._db.write(change)
+        try:
+            return await self._db.write(change)
+        finally:
+            self._removed += 1
+
+    @property
+    def replaced_objects(self) -> int:
+        """Grows whenever an object went or another took its place.
+
+        Whoever read what is known of an object before it had the object's turn compares this.
+        """
+        return self._removed + self.cases.replaced
 
     async def forget_all(self) -> None:
         """Forget every patient, study, series and object (rebuild follows); the inbox too."""

@@ -281,19 +281,25 @@ def get(connection: Connection, number: int) -> Decision | None:
 
 
 def page(
-    connection: Connection, before: int, limit: int, subject: str, phases: Sequence[Phase]
+    connection: Connection,
+    before: int,
+    limit: int,
+    subject: str,
+    phases: Sequence[Phase],
+    kinds: Sequence[Kind],
 ) -> list[Decision]:
     """Return decisions newest first with a smaller number than `before`."""
-    where, parameters = "id < ?", [before]
+    where = "id < ?"
+    parameters: list[Value] = [before]
     if subject:
         where += " AND subject = ?"
-        parameters.append(subject)  # type: ignore[arg-type]
-    if phases:
-        where += f" AND phase IN ({','.join('?' * len(phases))})"
-        parameters.extend(phases)  # type: ignore[arg-type]
+        parameters.append(subject)
+    for column, wanted in (("phase", phases), ("kind", kinds)):
+        if wanted:
+            where += f" AND {column} IN ({','.join('?' * len(wanted))})"
+            parameters.extend(wanted)
     found = connection.execute(
-        f"{_SELECT} WHERE {where} ORDER BY id DESC LIMIT ?",
-        [*parameters, limit],
+        f"{_SELECT} WHERE {where} ORDER BY id DESC LIMIT ?", [*parameters, limit]
     )
     return [_decision(row) for row in found.fetchall()]
 

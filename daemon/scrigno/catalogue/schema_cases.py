@@ -33,7 +33,7 @@ def cases(database: Database) -> None:
     # Files of the inbox that could not be removed because their volume was away.
     database.execute(
         "CREATE TABLE leftover (volume TEXT NOT NULL, key TEXT NOT NULL, "
-        "PRIMARY KEY (volume, key)) WITHOUT ROWID"
+        "sop_instance_uid TEXT NOT NULL, PRIMARY KEY (volume, key)) WITHOUT ROWID"
     )
     # '' while nobody has decided, else the kind of the decision that hides it from the inbox.
     database.execute("ALTER TABLE inbox ADD COLUMN decided TEXT NOT NULL DEFAULT ''")

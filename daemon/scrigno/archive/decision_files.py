@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decisions as small files on every volume, so that a lost index does not lose them.
+
+`decisions/<name>.json` is written once; taking it back writes `decisions/<name>-undone.json`
+beside it. So what a volume lacks is told by the names alone, and a volume that was away for a year
+is brought up to date in both directions. They hold patient data, as the images do, and no log does.
+"""
+
+import hashlib
+import json
+import logging
+from contextlib import aclosing
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Final
+
+from scrigno.catalogue.catalogue import Catalogue
+from scrigno.catalogue.decisions import Decision, Kind, Phase
+from scrigno.volumes.states import VolumeError, VolumeState
+from scrigno.volumes.volume import Volume, Volumes
+
+from .failpoints import hit
+
+log = logging.getLogger(__name__)
+
+PREFIX: Final = "decisions"
+UNDONE: Final = "-undone"
+MOST_BYTES: Final = 1 << 20
+FORMAT: Final = 1
+WRITABLE: Final = (VolumeState.ONLINE, VolumeState.SUSPECT)
+
+
+def decision_key(token: str, *, undone: bool = False) -> str:
+    """Return where a decision, or that it was taken back, stands on every volume."""
+    return f"{PREFIX}/{token}{UNDONE if undone else ''}.json"
+
+
+class DecisionFiles:
+    """Writes and reads them. Loop thread only."""
+
+    def __init__(self, *, catalogue: Catalogue, volumes: Volumes) -> None:
+        """Keep the volumes and the index the same in what was decided."""
+        self._catalogue = catalogue
+        self._volumes = volumes
+        self.behind = {volume.name for volume in volumes.ordered}  # to be synced
+
+    async def write(self, decision: Decision) -> int:
+        """Put a decision on every volume that takes it now; return how many did.
+
+        It stands in the index already, so none is no failure: `sync` brings it later.
+        """
+        if decision.kind is Kind.ACCEPT:
+            return 0  # the object stands in the archive, which says it all
+        written = 0
+        for volume in self._volumes.ordered:
+            if volume.state not in WRITABLE:
+                self.behind.add(volume.name)
+                continue
+            try:
+                await self._put(volume, decision)
+            except VolumeError as error:
+                log.warning("volume %s: a decision is not there yet: %s", volume.name, error.what)
+                self.behind.add(volume.name)
+                continue
+            written += 1
+            hit("decision-filed")
+        return written
+
+    async def sync(self, volume: Volume) -> tuple[int, int]:
+        """Learn what the volume knows and tell it what it lacks; returns (learned, written).
+
+        Raises VolumeError, DatabaseError.
+        """
+        self.behind.discard(volume.name)  # what is decided from here on adds it again
+        there: set[str] = set()
+        async with aclosing(volume.walk(PREFIX)) as walk:
+            async for key, _size in walk:
+                if key.endswith(".json"):
+                    there.add(key.removeprefix(f"{PREFIX}/").removesuffix(".json"))
+        known = await self._catalogue.cases.names()
+        learned = 0
+        for name in sorted(there):  # a decision sorts before its taking back
+            token = name.removesuffix(UNDONE)
+            phase = known.get(token)
+            undone = phase in (Phase.UNDONE, Phase.UNDOING)
+            if phase is None or (name.endswith(UNDONE) and not undone):
+                learned += await self._learn(volume, name)
+        written = 0
+        if volume.state in WRITABLE:
+            for token, phase in known.items():
+                undone = phase is Phase.UNDONE
+                if token in there and (not undone or token + UNDONE in there):
+                    continue
+                decision = await self._catalogue.cases.by_token(token)
+                if decision is not None:
+                    await self._put(volume, decision)
+                    written += 1
+        else:
+            self.behind.add(volume.name)  # it has not been told what it lacks
+        return learned, written
+
+    async def _put(self, volume: Volume, decision: Decision) -> None:
+        await volume.put_bytes(decision_key(decision.token), as_file(decision))
+        if decision.phase is Phase.UNDONE:
+            key = decision_key(decision.token, undone=True)
+            await volume.put_bytes(key, as_undone_file(decision))
+
+    async def _learn(self, volume: Volume, name: str) -> bool:
+        """Take over one file; one that is damaged is told and passed over."""
+        token = name.removesuffix(UNDONE)
+        decision = await self._read(volume, token)
+        if decision is None:
+            return False
+        if name.endswith(UNDONE):
+            fields = await self._fields(volume, name)
+            if fields is None:
+                return False
+            decision = _taken_back(decision, fields)
+        return await self._catalogue.cases.learn(decision)
+
+    async def _read(self, volume: Volume, token: str) -> Decision | None:
+        fields = await self._fields(volume, token)
+        if fields is None:
+            return None
+        try:
+            return _decision(token, fields)
+        except (KeyError, ValueError, TypeError, AttributeError):
+            log.warning("volume %s: decision %s is not understood", volume.name, token[:64])
+            return None
+
+    async def _fields(self, volume: Volume, name: str) -> dict[str, Any] | None:
+        """Return the fields of a file whose digest is right, or None."""
+        try:
+            content = await volume.head(f"{PREFIX}/{name}.json", MOST_BYTES)
+            document = json.loads(content)
+            fields = document["decision"]
+            if document["digest"] == _digest(fields) and isinstance(fields, dict):
+                return fields
+        except (ValueError, KeyError, TypeError, RecursionError):
+            pass
+        log.warning("volume %s: decision %s is damaged", volume.name, name[:64])
+        return None
+
+
+def as_file(decision: Decision) -> bytes:
+    """Return a decision as it stands on the volumes; the same bytes whatever became of it."""
+    return _signed(
+        {
+            "format": FORMAT,
+            "kind": decision.kind,
+            "subject": decision.subject,
+            "sequence": decision.sequence,
+            "decided_at": decision.decided_at.isoformat(),
+            "account": decision.account,
+            "why": decision.why,
+            "before": decision.before,
+            "after": decision.after,
+        }
+    )
+
+
+def as_undone_file(decision: Decision) -> bytes:
+    """Return that a decision was taken back."""
+    at = decision.undone_at or decision.decided_at
+    return _signed(
+        {
+            "format": FORMAT,
+            "undone_at": at.isoformat(),
+            "undone_by": decision.undone_by,
+            "undone_why": decision.undone_why,
+        }
+    )
+
+
+def _decision(token: str, fields: dict[str, Any]) -> Decision:
+    before, after = fields["before"], fields["after"]
+    if not (isinstance(before, dict) and isinstance(after, dict)):
+        raise TypeError("before and after are objects")
+    return Decision(
+        decision_id=0,
+        token=token,
+        kind=Kind(fields["kind"]),
+        subject=str(fields["subject"]),
+        sequence=int(fields["sequence"]),
+        phase=Phase.DONE,
+        decided_at=_moment(fields["decided_at"]),
+        account=str(fields["account"]),
+        why=str(fields["why"]),
+        before=before,
+        after=after,
+    )
+
+
+def _taken_back(decision: Decision, fields: dict[str, Any]) -> Decision:
+    try:
+        at = _moment(fields["undone_at"])
+    except (KeyError, ValueError, TypeError):
+        at = decision.decided_at
+    return replace(
+        decision,
+        phase=Phase.UNDONE,
+        undone_at=at,
+        undone_by=str(fields.get("undone_by", "")),
+        undone_why=str(fields.get("undone_why", "")),
+    )
+
+
+def _moment(text: str) -> datetime:
+    at = datetime.fromisoformat(text)
+    if at.tzinfo is None:
+        raise ValueError("a time without its zone")
+    return at
+
+
+def _signed(fields: dict[str, Any]) -> bytes:
+    document = {"decision": fields, "digest": _digest(fields)}
+    return json.dumps(document, sort_keys=True, indent=1).encode()
+
+
+def _digest(fields: Any) -> str:
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
