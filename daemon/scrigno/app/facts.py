@@ -221,6 +221,8 @@ class FactBook:
     def _volume_facts(self) -> Iterator[VolumeFacts]:
         now = self._clock.monotonic()
         for status in self._volumes.statuses():
+            progress = self._archive.replicator.progress(status.name)
+            all_bytes = progress.done_bytes + progress.owed_bytes
             yield VolumeFacts(
                 name=status.name,
                 role=status.role.value,
@@ -234,6 +236,9 @@ class FactBook:
                 total_inodes=status.total_inodes,
                 free_inodes=status.free_inodes,
                 owed_objects=self.owed(status.name),
+                catch_up_percent=100 * progress.done_bytes / all_bytes if all_bytes else None,
+                catch_up_per_s=progress.bytes_per_s,
+                catch_up_left_s=progress.eta_s,
                 oldest_debt_s=now - self._owed_since_s.get(status.name, now),
             )
 

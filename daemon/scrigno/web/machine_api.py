@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from scrigno.archive.catchup import Progress
 from scrigno.health.disk_conditions import DiskFacts
 from scrigno.host.arrays import Array
 from scrigno.volumes.states import VolumeStatus
@@ -107,8 +108,7 @@ async def accept_disk(request: web.Request, rooms: Rooms) -> Any:
 
 def volume_json(status: VolumeStatus, rooms: Rooms) -> dict[str, Any]:
     """Return a volume as the pages show it."""
-    ask = getattr(rooms.replicator, "progress", None)
-    progress = ask(status.name) if ask else None
+    progress = rooms.replicator.progress(status.name)
     return {
         "name": status.name,
         "role": status.role,
@@ -124,11 +124,11 @@ def volume_json(status: VolumeStatus, rooms: Rooms) -> dict[str, Any]:
         "free_bytes": status.free_bytes,
         "total_inodes": status.total_inodes,
         "free_inodes": status.free_inodes,
-        "catch_up": _progress(progress) if progress else None,
+        "catch_up": _progress(progress),
     }
 
 
-def _progress(progress: Any) -> dict[str, Any]:
+def _progress(progress: Progress) -> dict[str, Any]:
     return {
         "state": progress.state,
         "owed_objects": progress.owed_objects,
