@@ -270,3 +270,49 @@ def _query(level: str, **keys: str) -> Dataset:
     for keyword, value in keys.items():
         setattr(made, keyword, value)
     return made
+
+
+@pytest.mark.spec("DN-4")
+async def test_a_node_that_stops_ends_images_on_their_way_and_refuses_the_next(
+    open_box: Opener, call: Caller
+) -> None:
+    box = await open_box()
+    association, other = await call(box), await call(box)
+    first, third = image(), image()
+    ((_, second),) = ct_series(images=1, size=512)
+    stored = await store(
+        association, encoded(first, EXPLICIT), sop_instance_uid=first.SOPInstanceUID
+    )
+    assert stored.status == 0
+    half = asyncio.Event()
+    content = encoded(second, EXPLICIT)
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield content[:300_000]
+        half.set()
+        await asyncio.sleep(0.3)
+        yield content[300_000:]
+
+    context = other.context_for(CT, (EXPLICIT,))
+    assert context is not None
+    under_way = asyncio.ensure_future(
+        other.store(
+            context_id=context,
+            sop_class_uid=CT,
+            sop_instance_uid=second.SOPInstanceUID,
+            chunks=slowly(),
+        )
+    )
+    await half.wait()
+    await asyncio.sleep(0.05)
+    closing = asyncio.ensure_future(box.node.close(5))
+    await asyncio.sleep(0.05)
+    refused = await store(
+        association, encoded(third, EXPLICIT), sop_instance_uid=third.SOPInstanceUID
+    )
+    assert refused.status == 0xA700
+    assert (await under_way).status == 0
+    await asyncio.gather(association.release(), other.release())
+    await closing
+    assert await box.catalogue.instance(second.SOPInstanceUID) is not None
+    assert await box.catalogue.instance(third.SOPInstanceUID) is None

@@ -35,6 +35,9 @@ log = logging.getLogger(__name__)
 
 RETRY_S: Final = 5.0  # a port that cannot be had is tried again after this
 REMOVAL_GRACE_S: Final = 30.0  # what runs on a provider that was removed may end within this
+SENDING_S: Final = 2.0  # an image this long ago: somebody is sending
+TOLD_S: Final = 1.5  # for senders to hear that nothing more is taken
+TOLD_EVERY_S: Final = 0.05
 
 
 class ListenerState(StrEnum):
@@ -103,15 +106,30 @@ class Node:
         self._keeper = asyncio.create_task(self._keep(), name="dicom providers")
 
     async def close(self, grace_s: float = 10) -> None:
-        """Stop listening, let what runs end within `grace_s`, abort the rest. Idempotent."""
+        """Stop listening, let what runs end within `grace_s`, abort the rest. Idempotent.
+
+        First new images are refused (A700) on associations that are sending, so that a sender hears
+        why and may release, and those on their way come to their end.
+        """
+        self._services.ingest.refuse_new()
         self._unsubscribe()
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
             self._keeper = None
+        await self._senders_told(min(grace_s, TOLD_S))
         for name in tuple(self._listeners):
             self._retire(name, grace_s)
         await asyncio.gather(*self._closing)
+
+    async def _senders_told(self, limit_s: float) -> None:
+        """Give associations over which images came a moment ago the time to hear the refusal."""
+        ingest = self._services.ingest
+        ends = self._clock.monotonic() + limit_s
+        if not ingest.active and self._clock.monotonic() - ingest.last_commit_s > SENDING_S:
+            return
+        while self.association_count and self._clock.monotonic() < ends:  # noqa: ASYNC110 - a count of others, once in a life
+            await asyncio.sleep(TOLD_EVERY_S)
 
     async def settled(self) -> None:
         """Wait until the settings in force are what the listeners do."""
