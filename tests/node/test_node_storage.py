@@ -279,7 +279,7 @@ async def test_a_node_that_stops_ends_images_on_their_way_and_refuses_the_next(
     box = await open_box()
     association, other = await call(box), await call(box)
     first, third = image(), image()
-    ((_, second),) = ct_series(images=1, size=512)
+    ((_, second),) = ct_series(images=1, size=1500)
     stored = await store(
         association, encoded(first, EXPLICIT), sop_instance_uid=first.SOPInstanceUID
     )
@@ -288,10 +288,11 @@ async def test_a_node_that_stops_ends_images_on_their_way_and_refuses_the_next(
     content = encoded(second, EXPLICIT)
 
     async def slowly() -> AsyncIterator[bytes]:
-        yield content[:300_000]
+        yield content[:1_000_000]
+        yield content[1_000_000:3_000_000]
         half.set()
-        await asyncio.sleep(0.3)
-        yield content[300_000:]
+        await asyncio.sleep(0.5)
+        yield content[3_000_000:]
 
     context = other.context_for(CT, (EXPLICIT,))
     assert context is not None
@@ -304,7 +305,7 @@ async def test_a_node_that_stops_ends_images_on_their_way_and_refuses_the_next(
         )
     )
     await half.wait()
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.2)
     closing = asyncio.ensure_future(box.node.close(5))
     await asyncio.sleep(0.05)
     refused = await store(
