@@ -97,15 +97,15 @@ async def test_a_volume_that_was_absent_at_the_start_is_not_kept_waiting(box, fi
 async def test_a_flapping_disk_is_shown_online_three_times_at_most(box, tmp_path: Path) -> None:
     for name in ("data", "backup"):
         (tmp_path / name).mkdir()
-    flapping = replace(QUICK, probe_every_s=0.05, proof_every_s=0.03, hold_s=1.0)
+    flapping = replace(QUICK, probe_every_s=0.05, proof_every_s=0.03, hold_s=0.8)
     async with box(flapping, data=tmp_path / "data", backup=tmp_path / "backup") as b:
         volume = b.volumes.by_name("data")
         for number in range(20):  # on and off, each a sixth of the waiting time
             (tmp_path / "data").rename(tmp_path / "away")
-            await asyncio.sleep(0.15)
+            await asyncio.sleep(0.08)
             assert (await b.store(f"studies/{number}/b/1.dcm", b"1")).copies == ("backup",)
             (tmp_path / "away").rename(tmp_path / "data")
-            await asyncio.sleep(0.15)
+            await asyncio.sleep(0.1)
         assert b.changes.count(("data", "online")) <= 3
         assert b.changes.count(("backup", "online")) == 1
         await _until(lambda: volume.state is VolumeState.ONLINE)
@@ -163,7 +163,7 @@ async def test_it_is_full_by_its_level_before_any_write_is_refused(box, filesyst
         await asyncio.sleep(0.6)
         assert volume.state is VolumeState.FULL
         assert await volume.head("studies/a/b/1.dcm", 3) == bytes(3)
-        for one in range(1, 20):
+        for one in range(1, 16):
             await volume.remove(f"studies/a/b/{one}.dcm")
         await _until(lambda: volume.state is VolumeState.ONLINE)
         assert placed

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from scrigno.host.process import spawn_worker
+from scrigno.host.process import Process, spawn_worker
 
 from .protocol import ANSWER, LANE_OF, LANE_THREADS, MAX_MESSAGE, REQUEST, Kind, Lane, Op, unpack
 from .states import ErrorKind, VolumeError
 
 QUEUE_LIMIT: Final = 512  # requests that wait for a thread of their lane; more is refused as busy
 EXIT_GRACE_S: Final = 1.0
+ABANDONED_LIMIT: Final = 4  # workers stuck in the kernel at once; more would not learn more
 _FD_BYTES: Final = 4
 
 
@@ -357,3 +358,32 @@ class WorkerLink:
 
     def _error(self, kind: ErrorKind, reason: str) -> VolumeError:
         return VolumeError(self._volume, kind, reason)
+
+
+class Abandoned:
+    """Workers that were let go: killed, and perhaps stuck in the kernel. Loop thread only."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._processes: list[Process] = []
+
+    def add(self, link: WorkerLink) -> None:
+        """Remember one whose link is lost."""
+        self._processes.append(link.process)
+
+    async def room(self) -> None:
+        """Wait while too many are stuck in the kernel: the disk still hangs."""
+        while True:
+            self._processes = [gone for gone in self._processes if gone.returncode is None]
+            if len(self._processes) < ABANDONED_LIMIT:
+                return
+            await asyncio.wait(
+                [gone.ended for gone in self._processes], return_when=asyncio.FIRST_COMPLETED
+            )
+
+    async def gone(self, last: WorkerLink | None) -> None:
+        """Wait a moment until they, and `last`, have ended and hold nothing open."""
+        let_go = [*self._processes, *([last.process] if last is not None else [])]
+        dying = [process.ended for process in let_go if process.returncode is None]
+        if dying:
+            await asyncio.wait(dying, timeout=EXIT_GRACE_S)

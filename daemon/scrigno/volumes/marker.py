@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The identity of a volume: a small file in its root, and the box's own memory of it.
 
-Deciding is a pure function here; reading and writing the marker is the worker's business, reading
-and writing the memory (`volumes.json` in the state directory) is `registry`'s.
+Deciding is a pure function. The marker is read by workers only and written by `tree`; the memory
+(`volumes.json` in the state directory) is `registry`'s.
 """
 
 import json
+import os
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -69,6 +70,25 @@ class Marker:
     def next_generation(self) -> "Marker":
         """Return it as it is after going into service once more."""
         return replace(self, generation=self.generation + 1)
+
+
+def read_marker(root: int) -> tuple[dict[str, Any] | None, str]:
+    """Return the marker in an open root, or None with what is wrong with it ("": there is none).
+
+    Blocking; raises OSError.
+    """
+    try:
+        fd = os.open(MARKER_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
+    except FileNotFoundError:
+        return None, ""
+    try:
+        document = json.loads(os.pread(fd, 1 << 16, 0))
+        Marker.parse(document)
+    except (ValueError, BadMarkerError, AttributeError) as error:
+        return None, str(error)
+    finally:
+        os.close(fd)
+    return document, ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The files of one volume, as its worker process handles them. Blocking; any thread of the worker.
 
-A name becomes visible only by: unnamed file → all bytes → fsync → link → fsync of the directory,
-every newly made parent fsynced before (recipe and measurements: ext4, xfs, btrfs). A failed fsync
-is never repeated: the file is dropped and the caller writes the object elsewhere.
-Nothing is mapped into memory: a dying XFS answers a mapped read with SIGBUS.
+A name becomes visible only by: unnamed file → all bytes → fsync → link → fsync of the folder, each
+new parent fsynced before. A failed fsync is never repeated: the file is dropped, the caller writes
+the object elsewhere. No file is mapped: a dying XFS answers that with SIGBUS.
 """
 
 import contextlib
 import errno
 import hashlib
-import json
 import os
 import secrets
 import stat
@@ -42,7 +40,7 @@ from .files import (
 )
 from .folders import Directory, Folders, mount_id
 from .keys import split_key
-from .marker import HARMLESS_ENTRIES, MARKER_NAME, BadMarkerError, Marker
+from .marker import HARMLESS_ENTRIES, MARKER_NAME, Marker, read_marker
 from .protocol import Put, Space
 from .states import ErrorKind
 
@@ -82,9 +80,8 @@ class Tree:
     def open(self) -> dict[str, Any]:
         """Open the root anew and say what stands there: marker, emptiness, device, space.
 
-        `place` is the path without links and `mount` the id of its mount in mountinfo, so that
-        others can ask the kernel about it without touching it. Holds nothing open when there is
-        no folder. Raises Refused(ABSENT | IO).
+        `place` is the path without links, `mount` the id of its mount in mountinfo. Holds nothing
+        open when there is no folder. Raises Refused(ABSENT | IO).
         """
         self.close()
         try:
@@ -92,7 +89,7 @@ class Tree:
         except (FileNotFoundError, NotADirectoryError) as error:
             raise Refused(ErrorKind.ABSENT, f"{self._path} is not a folder") from error
         about = os.fstat(root.fd)
-        marker, trouble = _read_marker(root.fd)
+        marker, trouble = read_marker(root.fd)
         others = [name for name in names_in(root.fd) if name not in HARMLESS_ENTRIES]
         self._root = root
         self._identity = (about.st_dev, about.st_ino)
@@ -135,7 +132,7 @@ class Tree:
         """Raise Refused(ABSENT | FOREIGN) unless path and marker are those that were armed."""
         self._still_there()
         root = self._opened()
-        marker, _ = _read_marker(root.fd)
+        marker, _ = read_marker(root.fd)
         if marker is None:
             raise Refused(ErrorKind.ABSENT, "its marker has gone")
         if marker.get("uuid") != self._uuid:
@@ -167,7 +164,7 @@ class Tree:
     # -- space and health --------------------------------------------------------------------
 
     def space(self) -> Space:
-        """Return what statvfs says; it says it of a dead disk too, so this proves nothing."""
+        """Return what statvfs says; it says it of a dead disk too."""
         root = self._opened()
         about = os.fstatvfs(root.fd)
         return Space(
@@ -193,8 +190,8 @@ class Tree:
 
     def vanished(self) -> int:
         """Return how many folders somebody else has removed since this was last asked."""
-        vanished, self._vanished = self._vanished, 0
-        return vanished
+        count, self._vanished = self._vanished, 0
+        return count
 
     def probe(self) -> Space:
         """Write, fsync, rename, fsync the root, drop the cache, read back and compare."""
@@ -211,9 +208,8 @@ class Tree:
     def put(self, key: str, source: int, size: int, digest: bytes, alive: Alive) -> PutDone:
         """Copy `size` bytes of the descriptor `source` to `key`; durable on return.
 
-        Only the size is verified: the bytes were hashed on their way into staging and the kernel
-        copies between two page caches. A second hash here would cost as much as the fsync and
-        prove nothing about the disk; `digest()` re-reads from the disk and does.
+        Only the size is verified: the bytes were hashed on their way into staging. A second hash
+        would cost as much as the fsync and prove nothing about the disk; `digest()` does.
         """
         self._writable()
         *parts, name = split_key(key)
@@ -574,7 +570,7 @@ class Tree:
     def _sweep(self) -> None:
         """Remove named temporaries that a killed worker left."""
         root = self._opened()
-        drop_names(root.fd, PROBE_NAME + ".")
+        drop_names(root.fd, f"{PROBE_NAME}.")
         try:
             swept = self._existing((TEMPORARY_FOLDER,))
         except FileNotFoundError:
@@ -586,19 +582,3 @@ class Tree:
         with contextlib.suppress(OSError):
             folder = self._swept()
             os.unlink(temporary, dir_fd=folder.fd)
-
-
-def _read_marker(root: int) -> tuple[dict[str, Any] | None, str]:
-    """Return the marker document, or None with what is wrong with it ("" when there is none)."""
-    try:
-        fd = os.open(MARKER_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
-    except FileNotFoundError:
-        return None, ""
-    try:
-        document = json.loads(os.pread(fd, 1 << 16, 0))
-        Marker.parse(document)
-    except (ValueError, BadMarkerError, AttributeError) as error:
-        return None, str(error)
-    finally:
-        os.close(fd)
-    return document, ""

@@ -19,8 +19,9 @@ from .orders import may_adopt, may_force, may_pause, may_resume, may_retire
 from .probing import DevicesOf
 from .registry import Registry
 from .states import Role, VolumeSpec, VolumeState, VolumeStatus
+from .surroundings import Surroundings, Timing
 from .transitions import Fact
-from .warden import Surroundings, Timing, Warden
+from .warden import Warden
 
 # what the rooms above need stands in one place
 __all__ = ["Checked", "Scanned", "Volume", "Volumes"]

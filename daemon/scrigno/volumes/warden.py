@@ -8,35 +8,31 @@ and does what `transitions.TABLE` says of them. It knows nothing of what they me
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from scrigno.core.clock import Clock
-from scrigno.core.counters import Counters
 from scrigno.core.errors import CommandError
-from scrigno.core.events import EventBus, VolumeChanged
+from scrigno.core.events import VolumeChanged
 
 from .entrance import Adoption, Entered, Entrance, NotLetIn
-from .kernel import UNTOLD, Ear, Kernel, Place, Said, View
-from .link import EXIT_GRACE_S, WorkerDiedError, WorkerLink
-from .probing import DevicesOf, DiskNames, probe, still_ours
+from .kernel import UNTOLD, Ear, Place, Said, View
+from .link import Abandoned, WorkerDiedError, WorkerLink
+from .probing import DiskNames, probe, still_ours
 from .protocol import Op
-from .registry import Registry
 from .states import ErrorKind, VolumeError, VolumeState
+from .surroundings import Surroundings, Timing
 from .transitions import DOWN, TABLE, Act, Damping, Fact, weigh_return
 
 if TYPE_CHECKING:
-    from scrigno.host.process import Process
-
     from .operations import Volume
+
+__all__ = ["Timing", "Warden"]
 
 log = logging.getLogger(__name__)
 
-ABANDONED_LIMIT: Final = 4  # workers stuck in the kernel at once; more would not learn more
 DEATHS_WINDOW_S: Final = 60.0  # a worker that dies more often than…
 DEATHS_LIMIT: Final = 5  # …this is treated as a failing volume
 WATCH_PARTS: Final = 5  # while it holds it is probed at every fifth look
+CLOCK_SLACK_S: Final = 0.01  # a timer may fire that much early
 _READS: Final = frozenset({Op.READ, Op.STAT, Op.DIGEST, Op.WALK})
 _OF_OPERATIONS: Final = {
     ErrorKind.IO: Fact.OPERATION_IO_ERROR,
@@ -52,39 +48,6 @@ _OF_OPENING: Final = {
     ErrorKind.FOREIGN: Fact.IDENTITY_FOREIGN,
 }  # anything else: it cannot be opened
 _REASON_CHANGES: Final = (Act.NOTE, Act.LET_GO, Act.STOP, Act.PROVE_AGAIN)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timing:
-    """How patient a warden is; seconds."""
-
-    op_timeout_s: float = 10.0  # no sign of life of a request: hung (design, section 4)
-    hang_s: float = 3.0  # requests wait and the device completes none: others are asked first
-    kernel_every_s: float = 1.0  # the kernel is asked, which never waits for a disk
-    probe_every_s: float = 15.0  # MinIO's interval
-    fresh_write_s: float = 5.0  # a real write this recent stands for a probe
-    slow_probe_s: float = 2.0  # a slower probe makes it SUSPECT
-    retry_s: float = 1.0  # after a fall; doubles up to…
-    retry_most_s: float = 15.0
-    proofs: int = 3  # probes in a row before it is trusted again
-    proof_every_s: float = 1.0
-    hold_s: float = 60.0  # it must hold this long after its first fall; doubles with each…
-    hold_most_s: float = 3600.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What all wardens share."""
-
-    registry: Registry
-    claims: dict[str, str]  # uuid → name of the volume in service
-    kernel: Kernel
-    timing: Timing
-    counters: Counters
-    bus: EventBus
-    clock: Clock
-    devices_of: DevicesOf | None
-    caught_up: Callable[[str], bool]
 
 
 class Warden:
@@ -108,7 +71,7 @@ class Warden:
         self._damping = Damping(first_s=self._timing.hold_s, most_s=self._timing.hold_most_s)
         self._ear: Ear | None = None
         self._link: WorkerLink | None = None  # also before it is in service
-        self._abandoned: list[Process] = []  # killed, and perhaps stuck in the kernel
+        self._abandoned = Abandoned()
         self._deaths: list[float] = []
         self._leave: Act | None = None  # LET_GO, REPLACE or STOP: this time of service is over
         self._stopped = False  # by the operator
@@ -150,12 +113,10 @@ class Warden:
 
     async def gone(self) -> None:
         """Wait a moment until workers that were let go have ended and hold nothing open."""
-        dying = [process.ended for process in self._abandoned if process.returncode is None]
-        if dying:
-            await asyncio.wait(dying, timeout=EXIT_GRACE_S)
+        await self._abandoned.gone(self._link)
 
     def mounts_changed(self) -> None:
-        """Something was mounted or unmounted: check, or try again, at once."""
+        """Check, or try again, at once."""
         self._happened(Fact.MOUNTS_CHANGED)
 
     def hear(self, view: View) -> None:
@@ -308,7 +269,7 @@ class Warden:
 
     async def _serve(self) -> None:
         """Start a worker, identify, prove, then watch; returns when the table says LET_GO."""
-        await self._room_for_a_worker()
+        await self._abandoned.room()
         if self._stopped:
             return
         volume = self.volume
@@ -352,33 +313,23 @@ class Warden:
     async def _enter(self, link: WorkerLink) -> Entered | None:
         ordered = self._ordered = self._adoption
         try:
-            entered = await self._entrance.enter(link, ordered)
+            return await self._entrance.enter(link, ordered)
         except NotLetIn as refused:
             self._happened(refused.fact, refused.words)
-            return None
         except VolumeError as error:
             if self._leave is None and isinstance(link.failure, WorkerDiedError):
                 self._link_lost(link.failure)
             if self._leave is None:
                 fact = _OF_OPENING.get(error.kind, Fact.OPENING_FAILED)
                 self._happened(fact, error.what)
-            return None
-        return entered
+        return None
 
     async def _watch(self, link: WorkerLink) -> None:
         """Wait for a doubt or for the next look, and look."""
-        volume, timing = self.volume, self._timing
-        recovering = volume.state is VolumeState.RECOVERING
-        often = recovering or volume.state is VolumeState.SUSPECT
-        doubted, due = True, not recovering  # one that recovers is weighed each time
-        try:
-            async with asyncio.timeout(timing.proof_every_s if often else timing.probe_every_s):
-                await volume.doubt.wait()
-            due = False
-        except TimeoutError:
-            doubted = False
-            due = due and not self._wrote_lately(link)
-        volume.doubt.clear()
+        recovering = self.volume.state is VolumeState.RECOVERING
+        doubted = await self._doubt_within(
+            min(self._timing.proof_every_s, self._due_in_s()) if recovering else self._due_in_s()
+        )
         if self._leave is not None:
             return
         if link.failure is not None:
@@ -386,21 +337,45 @@ class Warden:
             return
         if self._adoption is not None:
             self._adoption.succeed()  # it is ours already
-        if recovering:
-            watch_s = timing.proof_every_s * (1 if self._proofs < timing.proofs else WATCH_PARTS)
-            due = due or self._loop.time() - self._probed_at >= watch_s * 0.9
-        if self._look or due or (doubted and not self._ask):
+        if self._look or (doubted and not self._ask) or self._is_due(link):
             self._told(link, await self._probed(link))
         elif self._ask:
             self._ask = False
             self._told(link, await still_ours(link))
         if recovering and self._leave is None:
             self._weigh_return()
-        self._retry_s = timing.retry_s
+        self._retry_s = self._timing.retry_s
 
-    def _wrote_lately(self, link: WorkerLink) -> bool:
+    async def _doubt_within(self, seconds: float) -> bool:
+        doubt = self.volume.doubt
+        try:
+            async with asyncio.timeout(max(seconds, 0.0)):
+                await doubt.wait()
+        except TimeoutError:
+            return False
+        doubt.clear()
+        return True
+
+    def _due_in_s(self) -> float:
+        """Return when the next probe is due."""
+        timing = self._timing
+        match self.volume.state:
+            case VolumeState.RECOVERING if self._proofs >= timing.proofs:
+                every_s = timing.proof_every_s * WATCH_PARTS
+            case VolumeState.RECOVERING | VolumeState.SUSPECT:
+                every_s = timing.proof_every_s
+            case _:
+                every_s = timing.probe_every_s
+        return self._probed_at + every_s - self._loop.time()
+
+    def _is_due(self, link: WorkerLink) -> bool:
+        if self._due_in_s() > CLOCK_SLACK_S:
+            return False
         fresh = self._loop.time() - link.last_write < self._timing.fresh_write_s
-        return fresh and self.volume.state is VolumeState.ONLINE
+        if fresh and self.volume.state is VolumeState.ONLINE:
+            self._probed_at = self._loop.time()  # a real write stands for a probe
+            return False
+        return True
 
     def _weigh_return(self) -> None:
         now, timing = self._loop.time(), self._timing
@@ -462,7 +437,7 @@ class Warden:
             # also when it answers: a worker that holds descriptors would keep a dead
             # filesystem from being unmounted
             link.lose(ErrorKind.OFFLINE, volume.reason)
-            self._abandoned.append(link.process)
+            self._abandoned.add(link)
         if volume.state in DOWN:
             volume.settled.set()  # nobody need wait for a new worker
 
@@ -474,13 +449,3 @@ class Warden:
                 await self._wake.wait()
         self._wake.clear()
         self._retry_s = min(max(self._retry_s, 0.25) * 2, self._timing.retry_most_s)
-
-    async def _room_for_a_worker(self) -> None:
-        """Wait while too many killed workers are stuck in the kernel: the disk still hangs."""
-        while True:
-            self._abandoned = [gone for gone in self._abandoned if gone.returncode is None]
-            if len(self._abandoned) < ABANDONED_LIMIT:
-                return
-            await asyncio.wait(
-                [gone.ended for gone in self._abandoned], return_when=asyncio.FIRST_COMPLETED
-            )
