@@ -8,7 +8,7 @@ told or mended.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -18,7 +18,7 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from scrigno.catalogue.catalogue import Catalogue
-from scrigno.catalogue.records import AddOutcome, CopyState, StoredKey
+from scrigno.catalogue.records import AddOutcome, CopyState, StoredInstance, StoredKey
 from scrigno.core.uids import is_uid
 from scrigno.db.errors import DatabaseError
 from scrigno.imaging.errors import NotDicom
@@ -131,6 +131,46 @@ class Reconciler:
                 progress(len(report.volumes) + len(report.skipped), len(self._volumes.ordered))
         self._on_debt()
         return report
+
+    async def reconcile_folders(self, folders: Collection[str]) -> ReconcileReport:
+        """Put right what stands in these folders of the volumes that can be read, and only there.
+
+        What has no row gets one, and a debt for each other volume; a file that its row does not
+        count is counted. Recorded copies that are gone are owed. Raises DatabaseError.
+        """
+        report = ReconcileReport()
+        await self._rebuilder.learn_trash()
+        for volume in self._volumes.ordered:
+            if not volume.readable:
+                report.skipped.append(volume.spec.name)
+                continue
+            try:
+                for folder in folders:
+                    await self._folder(volume, folder, report)
+                report.volumes.append(volume.spec.name)
+            except VolumeError as error:
+                log.warning("volume %s: not reconciled: %s", volume.spec.name, error.reason)
+                report.skipped.append(volume.spec.name)
+        self._on_debt()
+        return report
+
+    async def _folder(self, volume: Volume, folder: str, report: ReconcileReport) -> None:
+        async with aclosing(volume.walk(folder)) as walk:
+            stands = {key: size async for key, size in walk}
+        report.files += len(stands)
+        study, _, series = folder.removeprefix(f"{OBJECTS_PREFIX}/").partition("/")
+        known = {one.key: one for one in await self._catalogue.instances(study, series)}
+        for key, one in known.items():
+            held = volume.spec.name in one.held_by()
+            if held is not (stands.get(key) == one.size):
+                difference = Difference.GONE if held else Difference.UNRECORDED
+                await self._row(volume, _stored_key(one), difference, report, fix=True)
+        for key in stands.keys() - known.keys():
+            found = report.fixed
+            await self._file(volume, key, report, fix=True)
+            uid = await self._uid_of(volume, key) if report.fixed > found else None
+            for other in self._volumes.ordered if uid is not None else ():
+                await self._catalogue.owe([str(uid)], other.spec.name)
 
     async def _volume(
         self, volume: Volume, report: ReconcileReport, cancelled: Callable[[], bool], *, fix: bool
@@ -263,3 +303,15 @@ class Reconciler:
             return stem
         except VolumeError:
             return None
+
+
+def _stored_key(one: StoredInstance) -> StoredKey:
+    return StoredKey(
+        instance_id=0,
+        sop_instance_uid=one.sop_instance_uid,
+        key=one.key,
+        digest=one.digest,
+        size=one.size,
+        staged_as=one.staged_as,
+        copies=one.copies,
+    )

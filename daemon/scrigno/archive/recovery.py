@@ -71,6 +71,16 @@ class Recovery:
         """How many objects stand in staging without a row, those that are stuck included."""
         return len(self._pending) + len(self._stuck)
 
+    @property
+    def listed(self) -> bool:
+        """Tell whether what stands in the journal is known."""
+        return self._listed
+
+    @property
+    def waiting(self) -> int:
+        """How many entries are still to be taken in, without those that are stuck."""
+        return len(self._pending)
+
     def add(self, name: str, note: Mapping[str, str]) -> None:
         """Take the journal entry `name` in as soon as that works."""
         self._pending[name] = note

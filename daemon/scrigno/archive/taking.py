@@ -78,6 +78,8 @@ class Taking:
         self._index_silent: asyncio.Task[None] | None = None  # waits until it answers again
         self.degraded = False  # the last object was acknowledged with too few devices
         self.on_debt: Callable[[], None] = lambda: None
+        # told of the folder of an image before it is put; what it answers is waited for
+        self.on_folder: Callable[[str], Awaitable[None] | None] = lambda folder: None
         self.on_pending: Callable[[str, Mapping[str, str]], None] = lambda name, note: None
         # Studies whose files are on their way into the trash, and what clears the place of one
         # object of theirs that comes again; `make_way` is called in the turn of its UID.
@@ -177,6 +179,9 @@ class Taking:
         """Make durable what belongs into the archive, then record it."""
         if self.make_way and admit.attributes.study.study_instance_uid in self.leaving:
             await self.make_way(arrival.sop_instance_uid)
+        named = self.on_folder(admit.key.rpartition("/")[0])
+        if named is not None:
+            await named
         try:
             placed = await place(sealed, admit.key, to_note(arrival, sealed.digest, None))
         except KeyConflict:
