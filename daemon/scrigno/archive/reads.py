@@ -7,6 +7,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 from scrigno.catalogue.catalogue import Catalogue
+from scrigno.catalogue.values import stamp
 from scrigno.core.clock import Clock
 from scrigno.db.errors import DatabaseError
 
@@ -71,9 +72,13 @@ class LastReads:
             raise
 
     async def _run(self) -> None:
+        begun = False
         while True:
             await asyncio.sleep(WRITE_EVERY_S)
             try:
+                if not begun:
+                    await self._book.set_meter_once(SINCE, stamp(self._clock.now()))
+                    begun = True
                 await self.write()
             except DatabaseError as error:
                 log.warning("reading times: they are noted later: %s", error.reason)
