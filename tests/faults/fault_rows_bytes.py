@@ -105,8 +105,7 @@ def _leg_dies(rig: Rig) -> Fault:
     rig.data.leg_dies()
     yield
     rig.check("the volume stays in service", rig.state() == "online", rig.states_since(rig.fault_s))
-    rig.expect_exit = True
-    rig.box.kill(15)
+    rig.stop_daemon()
     rig.data.leg_back()
     done = subprocess.run(
         ["btrfs", "scrub", "start", "-B", str(rig.data.path)],

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows 15 and 16: the disk that every image passes."""
 
-import signal
 from collections.abc import Generator
 
 from fault_disks import GIB
@@ -13,8 +12,7 @@ WITH_STAGING = {"data": "ext4", "backup1": "xfs", "staging": "ext4"}
 
 def _repaired(rig: Rig) -> None:
     """Stop the box, mend its system disk, start it: what an engineer does."""
-    rig.expect_exit = True
-    rig.box.kill(signal.SIGTERM)
+    rig.stop_daemon()
     rig.disks["staging"].revive()
     rig.restart()
 

@@ -121,6 +121,7 @@ class Rig:
         self.fault_s = self.heal_s = 0.0  # monotonic
         self.unexpected_exits = 0
         self.expect_exit = False
+        self.away: list[tuple[float, float]] = []  # when the row itself had stopped the daemon
         self._stack = contextlib.ExitStack()
         self.root = folder / "box"
 
@@ -229,10 +230,22 @@ class Rig:
             v["state"] == "online" and not v["objects_owed"] for v in volumes
         )
 
+    def stop_daemon(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """End the daemon as part of the row; who asks until `restart` is not counted."""
+        self.expect_exit = True
+        self.away.append((time.monotonic(), float("inf")))
+        self.box.kill(number)
+
+    def was_away(self, begin: float, end: float) -> bool:
+        """Tell whether the row had stopped the daemon at some moment between these."""
+        return any(begin <= back and end >= gone for gone, back in self.away)
+
     def restart(self, **environment: str) -> float:
         """Start the daemon again; returns the seconds until it takes associations."""
         took = self.box.start(wait_s=60, **{**self.row.environment, **environment})
         self.expect_exit = False
+        if self.away:
+            self.away[-1] = (self.away[-1][0], time.monotonic())
         return took
 
 
@@ -336,7 +349,13 @@ def _measured(rig: Rig) -> dict[str, Any]:
     load, begin, end = rig.load, rig.fault_s, rig.heal_s
     after = [s for s in load.sent if s.sent_s >= begin]
     answered = [s.answered_s - begin for s in after if s.answer == "Success"]
-    bad = [s.answer for s in load.sent if s.answer != "Success" and s.answered_s >= begin]
+    bad = [
+        s.answer
+        for s in load.sent
+        if s.answer != "Success"
+        and s.answered_s >= begin
+        and not rig.was_away(s.sent_s, s.answered_s)
+    ]
     lag = [value for at, value in load.seen.loop_lag_p99_s if begin <= at <= end + 2]
     detected = next(
         (
@@ -354,9 +373,9 @@ def _measured(rig: Rig) -> dict[str, Any]:
         "refused": len(bad),
         "refusals": _tally(bad),
         "slowest_ack_s": _rounded(max((s.answered_s - s.sent_s for s in after), default=None)),
-        "reads_ok_pct": _share(load, ("image",), begin, end),
-        "find_ok_pct": _share(load, ("find",), begin, end),
-        "web_ok_pct": _share(load, ("web",), begin, end),
+        "reads_ok_pct": _share(rig, "image"),
+        "find_ok_pct": _share(rig, "find"),
+        "web_ok_pct": _share(rig, "web"),
         "slowest_read_s": _rounded(
             max((r.took_s for r in load.reads if begin <= r.asked_s <= end), default=None)
         ),
@@ -382,11 +401,18 @@ def _tally(words: Sequence[str]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: -item[1])[:8])
 
 
-def _share(load: Load, kinds: tuple[str, ...], begin: float, end: float) -> float | None:
-    asked = [r for r in load.reads if r.kind in kinds and begin <= r.asked_s <= end]
+def _share(rig: Rig, kind: str) -> float | None:
+    """Return the per cent of questions of the fault window that were answered rightly."""
+    asked = [
+        read
+        for read in rig.load.reads
+        if read.kind == kind
+        and rig.fault_s <= read.asked_s <= rig.heal_s
+        and not rig.was_away(read.asked_s, read.asked_s + read.took_s)
+    ]
     if not asked:
         return None
-    return round(100 * sum(1 for r in asked if not r.problem) / len(asked), 1)
+    return round(100 * sum(1 for read in asked if not read.problem) / len(asked), 1)
 
 
 def _alerts(rig: Rig) -> dict[str, dict[str, Any]]:
@@ -413,8 +439,7 @@ def _alerts(rig: Rig) -> dict[str, dict[str, Any]]:
 
 def _verified(rig: Rig) -> dict[str, Any]:
     """Stop, unmount, mount, read the volumes; start, fetch everything; compare with the ledger."""
-    rig.expect_exit = True
-    rig.box.kill(signal.SIGTERM)
+    rig.stop_daemon()
     for disk in rig.disks.values():
         if disk.fs.mounted:
             disk.unmount()
