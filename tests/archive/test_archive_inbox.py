@@ -617,4 +617,10 @@ async def _calm(box: CaseBox) -> bool:
     if box.recovery.pending or box.inbox.files.behind or not await _nothing_open(box):
         return False
     left = [await box.catalogue.cases.leftovers(name) for name in box.names]
-    return not any(left) and await _no_debts(box) and not await box.staged()
+    return not any(left) and await _no_debts(box) and await _staging_is_known(box)
+
+
+async def _staging_is_known(box: CaseBox) -> bool:
+    """Tell whether nothing stands in staging that the next start would take in again."""
+    known = {row.staged_as for row in await box.catalogue.staged()}
+    return {entry.name for entry in await box.staging.journal()} <= known

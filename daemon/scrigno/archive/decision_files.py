@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from scrigno.catalogue.catalogue import Catalogue
 from scrigno.catalogue.decisions import Decision, Kind, Phase
-from scrigno.volumes.states import VolumeError, VolumeState
+from scrigno.volumes.states import ErrorKind, VolumeError, VolumeState
 from scrigno.volumes.volume import Volume, Volumes
 
 from .failpoints import hit
@@ -43,6 +43,7 @@ class DecisionFiles:
         self._catalogue = catalogue
         self._volumes = volumes
         self.behind = {volume.name for volume in volumes.ordered}  # to be synced
+        self._told: set[tuple[str, str]] = set()  # files of which the log has said it
 
     async def write(self, decision: Decision) -> int:
         """Put a decision on every volume that takes it now; return how many did.
@@ -125,7 +126,7 @@ class DecisionFiles:
         try:
             return _decision(token, fields)
         except (KeyError, ValueError, TypeError, AttributeError):
-            log.warning("volume %s: decision %s is not understood", volume.name, token[:64])
+            self._tell(volume, token, "is not understood")
             return None
 
     async def _fields(self, volume: Volume, name: str) -> dict[str, Any] | None:
@@ -136,10 +137,19 @@ class DecisionFiles:
             fields = document["decision"]
             if document["digest"] == _digest(fields) and isinstance(fields, dict):
                 return fields
+        except VolumeError as error:
+            if error.kind is not ErrorKind.MISSING:
+                raise
         except (ValueError, KeyError, TypeError, RecursionError):
             pass
-        log.warning("volume %s: decision %s is damaged", volume.name, name[:64])
+        self._tell(volume, name, "is damaged")
         return None
+
+    def _tell(self, volume: Volume, name: str, words: str) -> None:
+        """Log once that a file is of no use."""
+        if (volume.name, name) not in self._told:
+            self._told.add((volume.name, name))
+            log.warning("volume %s: decision %s %s", volume.name, name[:64], words)
 
 
 def as_file(decision: Decision) -> bytes:

@@ -40,15 +40,15 @@ def renamed(head: bytes, *, transfer_syntax_uid: str, sop_instance_uid: str) -> 
                 found = element
                 break
             elif element.tag > SOP_INSTANCE_UID:
-                break
+                raise HeaderUnreadable("The data set has no SOP Instance UID.")
+        if found is None:
+            raise Cut(len(head) + 1)
     except Cut as cut:
         raise HeaderIncomplete(
             "The header goes on behind the bytes given.", needed_bytes=cut.needed
         ) from None
     except Broken as broken:
         raise HeaderUnreadable(f"The data set cannot be followed: {broken}.") from None
-    if found is None:
-        raise HeaderUnreadable("The data set has no SOP Instance UID.")
     return _put_together(head, encoding, group_length, found, sop_instance_uid)
 
 
