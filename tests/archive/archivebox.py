@@ -16,7 +16,8 @@ from pydicom.filewriter import write_dataset
 from scrigno.archive.backups import BackupRules, IndexBackups
 from scrigno.archive.importer import Importer
 from scrigno.archive.inbox import Inbox
-from scrigno.archive.indexkeeper import IndexKeeper, KeeperTiming
+from scrigno.archive.index_state import KeeperTiming
+from scrigno.archive.indexkeeper import IndexKeeper
 from scrigno.archive.ingest import Ingest, IngestRules, Receipt, Reception
 from scrigno.archive.mend import Mender
 from scrigno.archive.quarantine import Quarantine

@@ -2,6 +2,7 @@
 """The index is damaged, deleted or put back by an operator: afterwards every object is known."""
 
 import asyncio
+import hashlib
 import json
 import shutil
 import sys
@@ -15,7 +16,7 @@ from archivebox import Box, Made, made
 
 from loopfs import loop_filesystem
 from scrigno.archive.backups import BackupRules, IndexBackup, superfluous
-from scrigno.archive.indexkeeper import IndexState
+from scrigno.archive.index_state import IndexState
 from scrigno.core.errors import CommandError, ScrignoError
 from scrigno.db import file as database_file
 from scrigno.db.errors import DatabaseDamaged, DatabaseError, DatabaseUnavailable
@@ -150,9 +151,9 @@ async def test_an_index_that_is_damaged_or_gone_at_the_start_comes_back_with_eve
     if backup:
         await box.backups.make()
     await store_some(box, 20, 30)
+    await box.store(made(50), hold="unapproved-node")
     await settled(box)
     await store_some(box, 30, 33)  # stand in the journal too
-    await box.store(made(50), hold="unapproved-node")
     before = await counts(box)
     await box.close()
     path = tmp_path / "state" / "index.db"
@@ -332,8 +333,9 @@ async def test_an_operator_restores_a_backup_on_the_running_box_and_no_object_is
     await store_some(box, 1, 10)
     await settled(box)
     (first, _) = await box.backups.make()
-    await store_some(box, 10, 25)
+    await store_some(box, 10, 20)
     await settled(box)
+    await store_some(box, 20, 25)  # stand in the journal too
     before = await counts(box)
     arriving = asyncio.create_task(store_some(box, 100, 120))
     report = await box.keeper.restore("data", first.name)
@@ -346,6 +348,8 @@ async def test_an_operator_restores_a_backup_on_the_running_box_and_no_object_is
         assert isinstance(outcome[0], ScrignoError)
         await store_some(box, 100, 120)
     assert (await box.catalogue.totals()).instances == before[3] + 20
+    await settled(box)
+    assert await box.staged() == 0  # its rows know again what stands in the journal
     assert await box.catalogue.check() == []
     with pytest.raises(CommandError):
         await box.keeper.restore("data", "nothing.db")
@@ -369,6 +373,22 @@ async def test_a_damaged_backup_is_passed_over_for_the_next_one(tmp_path: Path) 
         assert (await counts(box))[:5] == before[:5]
     finally:
         await box.close()
+
+
+@pytest.mark.spec("DB-3")
+async def test_a_backup_that_is_no_sound_index_changes_nothing(kept_box: Box) -> None:
+    box = kept_box
+    await store_some(box, 1, 5)
+    content = b"SQLite format 3\0" + bytes(5000)
+    name = f"20990101T000000Z-{hashlib.sha256(content).hexdigest()[:32]}.db"
+    folder = box.root / "data" / "index-backups"
+    folder.mkdir()
+    (folder / name).write_bytes(content)
+    with pytest.raises(CommandError, match="cannot be used"):
+        await box.keeper.restore("data", name)
+    assert box.keeper.facts.state is IndexState.OPEN
+    assert (await box.catalogue.totals()).instances == 4
+    assert set_aside(box) == []
 
 
 @pytest.mark.spec("DB-3")
@@ -476,6 +496,8 @@ async def test_an_index_whose_disk_dies_is_opened_again_when_the_disk_is_back(
             with pytest.raises(DatabaseError, match="not open now"):
                 await box.catalogue.totals()
             await asyncio.to_thread(disk.unmount)
+            await asyncio.sleep(0.5)  # a bare mount point is no place for a new index
+            assert list((tmp_path / "state").iterdir()) == []
             await asyncio.to_thread(disk.mount)
             await box.until(lambda: is_back(box), 20)
             for one in acknowledged:

@@ -15,7 +15,8 @@ from archivebox import Box, Made, made
 
 from scrigno.archive.errors import ObjectUnavailable
 from scrigno.archive.failpoints import EXIT_CODE
-from scrigno.archive.scrub import ScrubRules, ScrubState
+from scrigno.archive.scrub import ScrubRules
+from scrigno.archive.scrub_desk import ScrubState
 from scrigno.catalogue.fixity import LostKind, ScrubRow
 from scrigno.core.errors import CommandError
 from scrigno.core.events import CopyDamaged, NoGoodCopy
@@ -483,8 +484,9 @@ async def test_a_repair_cut_short_at_any_step_is_made_good_after_the_restart(
     assert await process.wait() == EXIT_CODE
     box = await Box(tmp_path).open()
     try:
-        await spread(box)
+        await spread(box)  # the debt alone brings it back, weeks before the next pass
         assert not await box.catalogue.debt_counts()
+        assert box.on("data", "studies") == {one.key: one.file for one in objects}
         await scrubbed(box)
         assert box.on("data", "studies") == {one.key: one.file for one in objects}
         assert box.on("data", "studies") == box.on("backup1", "studies")

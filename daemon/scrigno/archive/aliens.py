@@ -14,7 +14,7 @@ from typing import Final
 
 from scrigno.catalogue.catalogue import Catalogue
 from scrigno.catalogue.fixity import AlienFile
-from scrigno.core.uids import is_uid
+from scrigno.core.uids import is_uid, path_part
 from scrigno.imaging.errors import NotDicom
 from scrigno.imaging.part10 import split
 from scrigno.volumes.states import VolumeError
@@ -50,9 +50,12 @@ async def aliens_on(
     doubtful |= await _unknown(catalogue, batch)
     if doubtful:
         await asyncio.sleep(second_look_s)  # an object on its way has its row by then
+    leaving = await _leaving(catalogue) if doubtful else set()
     found: list[AlienFile] = []
     for key, size in doubtful.items():
         on_step()
+        if key.split("/")[1] in leaving:
+            continue
         if not await _has_row(volume, catalogue, key):
             found.append(AlienFile(volume=volume.name, key=key, size=size, found_at=now))
     return found
@@ -61,6 +64,11 @@ async def aliens_on(
 async def _unknown(catalogue: Catalogue, batch: dict[str, int]) -> dict[str, int]:
     known = await catalogue.known_keys(list(batch))
     return {key: size for key, size in batch.items() if key not in known}
+
+
+async def _leaving(catalogue: Catalogue) -> set[str]:
+    """Return the folders of studies whose files are on their way into the trash."""
+    return {path_part(uid) for uid in await catalogue.lifecycle.leaving()}
 
 
 async def _has_row(volume: Volume, catalogue: Catalogue, key: str) -> bool:

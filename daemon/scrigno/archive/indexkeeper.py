@@ -16,15 +16,11 @@ journal; their rows come with the replay.
 """
 
 import asyncio
-import json
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import datetime
-from enum import StrEnum
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from scrigno.catalogue.catalogue import Catalogue
 from scrigno.catalogue.schema import INDEX_SCHEMA
@@ -41,12 +37,20 @@ from scrigno.db.errors import (
     EngineTooOld,
     SchemaTooNew,
 )
-from scrigno.host.files import write_durably
 from scrigno.volumes.staging import Staging
 from scrigno.volumes.states import VolumeError, VolumeState
 from scrigno.volumes.volume import Volumes
 
 from .backups import IndexBackup, IndexBackups
+from .index_state import (
+    Due,
+    IndexFacts,
+    IndexState,
+    KeeperTiming,
+    RestoreReport,
+    read_due,
+    write_due,
+)
 from .rebuild import Rebuilder
 from .reconcile import Reconciler
 from .recovery import Recovery
@@ -55,64 +59,6 @@ log = logging.getLogger(__name__)
 
 STARTING_POLL_S: Final = 0.1
 LEAST_BYTES: Final = 32 << 10  # the tables alone are larger, so a file below was emptied
-
-
-class IndexState(StrEnum):
-    """How the index is."""
-
-    CLOSED = "closed"
-    OPEN = "open"
-    WAITING = "waiting"  # for the system disk, or for another process that has the file
-    RESTORING = "restoring"  # not open: a backup is fetched and checked
-    REPLAYING = "replaying"  # open: what is newer than the backup is being taken in
-    REBUILDING = "rebuilding"  # open: it is being filled from the volumes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IndexFacts:
-    """How the index is at this moment, for health and the pages."""
-
-    state: IndexState
-    reason: str
-    since: datetime
-    checked_at: datetime | None = None  # when every page was last read and found right
-    restored_from: str = ""  # the backup in force, of which volume
-    pending_volumes: tuple[str, ...] = ()  # not compared with the restored index yet
-    set_aside: tuple[str, ...] = ()  # names of files in the state directory
-    done: int = 0  # of the replay or rebuild
-    total: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RestoreReport:
-    """What a restore did."""
-
-    backup: IndexBackup
-    set_aside: str  # the name of the index that was in force; empty when there was none
-    taken_in: int  # objects of volumes and inbox that the backup did not know
-    from_journal: int
-    skipped: tuple[str, ...]  # volumes that were away: compared as soon as they are back
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeeperTiming:
-    """Seconds."""
-
-    poll_s: float = 5.0
-    first_check_s: float = 120.0  # after the start, when the box has settled
-    check_every_s: float = 24 * 3600.0
-    check_pause_s: float = 0.5  # between two tables
-    volumes_s: float = 20.0  # how long backups of volumes that are still starting are waited for
-    canary_s: float = 10.0  # a disk that takes longer is hung
-
-
-@dataclass(frozen=True, slots=True)
-class _Due:
-    """A replay that is not at its end; kept in a file, so that a restart goes on."""
-
-    rebuild: bool  # no backup was found: everything comes from the volumes
-    restored_from: str
-    volumes: tuple[str, ...]  # still to be compared
 
 
 class IndexKeeper:
@@ -151,10 +97,11 @@ class IndexKeeper:
         self._replaced = tuple(replaced)
         self._timing = timing or KeeperTiming()
         self._facts = IndexFacts(state=IndexState.CLOSED, reason="", since=clock.now())
-        self._due: _Due | None = None
+        self._due: Due | None = None
         self._trouble: DatabaseError | None = None
         self._warned = ""  # the last warning: one that comes again is not news
         self._inodes: tuple[int, int] | None = None  # of the file and its log, while it is open
+        self._device = 0  # of the state directory at the start
         self._canary: asyncio.Task[None] | None = None
         self._check_at_s = 0.0
         self._one = asyncio.Lock()  # one at a time opens, closes or replaces
@@ -175,7 +122,8 @@ class IndexKeeper:
 
         Raises SchemaTooNew and EngineTooOld, which only an operator can mend.
         """
-        self._due = await asyncio.to_thread(_read_due, self._due_path)
+        self._device = await asyncio.to_thread(_device_of, self._path.parent)
+        self._due = await asyncio.to_thread(read_due, self._due_path)
         await self._note_set_aside()
         lost = await asyncio.to_thread(self._is_lost)
         if lost:
@@ -283,6 +231,18 @@ class IndexKeeper:
         except FileNotFoundError:
             return True
 
+    def _require_home(self) -> None:
+        """Raise DatabaseUnavailable when the state directory is a bare mount point; blocking.
+
+        Nothing may be made there: it would be hidden as soon as the disk is mounted again.
+        """
+        other = _device_of(self._path.parent) != self._device
+        if other and not self._mark_path.exists():
+            raise DatabaseUnavailable(
+                "The state directory is another disk than before, and there is no index on it.",
+                next_step="Mount its disk again.",
+            )
+
     def _file_inodes(self) -> tuple[int, int] | None:
         """Return what stands under the names of file and log; None when one is gone; blocking."""
         try:
@@ -345,6 +305,7 @@ class IndexKeeper:
 
     async def _bring_back(self) -> None:
         """Open the file when it is sound, else put a backup in its place."""
+        await asyncio.to_thread(self._require_home)
         if await asyncio.to_thread(self._path.exists):
             await self._sound_disk()
             report = await asyncio.to_thread(database_file.inspect, self._path, INDEX_SCHEMA)
@@ -389,6 +350,7 @@ class IndexKeeper:
 
     async def _rescue(self) -> None:
         """The file was deleted or replaced under us: only our open connections have it still."""
+        await asyncio.to_thread(self._require_home)
         why = "its file was taken away while it was in use"
         log.error("index: %s", why)
         self._engine.why_closed = why
@@ -478,23 +440,23 @@ class IndexKeeper:
 
     async def _set_due(self, *, rebuild: bool, restored_from: str) -> None:
         names = tuple(volume.name for volume in self._volumes.ordered)
-        await self._keep_due(_Due(rebuild, restored_from, names))
+        await self._keep_due(Due(rebuild, restored_from, names))
 
-    async def _keep_due(self, due: _Due | None) -> None:
+    async def _keep_due(self, due: Due | None) -> None:
         self._due = due
         pending = () if due is None else due.volumes
         self._facts = replace(self._facts, pending_volumes=pending)
-        await asyncio.to_thread(_write_due, self._due_path, due)
+        await asyncio.to_thread(write_due, self._due_path, due)
 
     # what happened since -----------------------------------------------------------------------
 
-    def _can_replay(self, due: _Due) -> bool:
+    def _can_replay(self, due: Due) -> bool:
         """Tell whether a volume that was not compared yet can be read now."""
         return not due.volumes or any(
             v.readable for v in self._volumes.ordered if v.name in due.volumes
         )
 
-    async def _replay(self, due: _Due) -> tuple[int, int]:
+    async def _replay(self, due: Due) -> tuple[int, int]:
         """Take in what the index in force does not know; returns how much, and from the journal.
 
         Raises DatabaseError, StagingFailed, VolumeError: then it is done again.
@@ -520,7 +482,7 @@ class IndexKeeper:
         taken_in = (await self._catalogue.totals()).instances - before + kept
         names = [volume.name for volume in self._volumes.ordered if volume.name in skipped]
         await self._keep_due(
-            _Due(rebuild=False, restored_from=due.restored_from, volumes=tuple(names))
+            Due(rebuild=False, restored_from=due.restored_from, volumes=tuple(names))
             if names
             else None
         )
@@ -558,29 +520,11 @@ def _words(backup: IndexBackup) -> str:
     return f"{backup.name} of volume {backup.volume}"
 
 
+def _device_of(folder: Path) -> int:
+    return folder.stat().st_dev
+
+
 def _discard(path: Path) -> None:
     """Remove a copy that was never in force."""
     for rest in ("", "-wal", "-shm", "-journal"):
         path.with_name(path.name + rest).unlink(missing_ok=True)
-
-
-def _read_due(path: Path) -> _Due | None:
-    """Return the replay that the last run did not end; one that cannot be read is a whole one."""
-    try:
-        text = path.read_text()
-    except FileNotFoundError:
-        return None
-    with suppress(ValueError, TypeError, KeyError):
-        fields: Any = json.loads(text)
-        return _Due(
-            bool(fields["rebuild"]), str(fields["from"]), tuple(map(str, fields["volumes"]))
-        )
-    return _Due(rebuild=True, restored_from="", volumes=())
-
-
-def _write_due(path: Path, due: _Due | None) -> None:
-    if due is None:
-        path.unlink(missing_ok=True)
-        return
-    fields = {"rebuild": due.rebuild, "from": due.restored_from, "volumes": due.volumes}
-    write_durably(path, json.dumps(fields).encode())

@@ -9,11 +9,9 @@ arrive, only in its window, and never two volumes of one physical disk at once.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Final
 
 from scrigno.catalogue.catalogue import Catalogue
@@ -29,6 +27,7 @@ from scrigno.volumes.volume import Volume, Volumes
 from .aliens import aliens_on
 from .mend import STEADY, Finding, Mender, Target
 from .quarantine import Quarantine
+from .scrub_desk import Desk, Disks, ScrubState
 
 log = logging.getLogger(__name__)
 
@@ -61,15 +60,6 @@ class ScrubRules:
     quarantine_days: int = 90
 
 
-class ScrubState(StrEnum):
-    """What the scrub of one volume does."""
-
-    IDLE = "idle"  # no pass is due
-    RUNNING = "running"
-    PAUSED = "paused"  # by an operator
-    WAITING = "waiting"  # a pass is due or under way and must not read now; `reason` says why
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScrubStatus:
     """The scrub of one volume at one moment; the numbers are of the running or last pass."""
@@ -90,54 +80,6 @@ class ScrubStatus:
     last_started: datetime | None
     last_finished: datetime | None
     overdue: bool
-
-
-@dataclass(slots=True)
-class _Desk:
-    """One volume's scrub."""
-
-    name: str
-    row: ScrubRow
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
-    marks: list[Mark] = field(default_factory=list)
-    state: ScrubState = ScrubState.IDLE
-    reason: str = ""
-    forced: bool = False
-    saved_s: float = 0.0
-    swept_s: float | None = None
-    spared_until_s: float = 0.0
-    unreadable: int = 0  # one after the other
-    stuck: tuple[int, int] = (0, 0)  # at which object the volume left, and how often
-    ready_s: float = 0.0  # when the next byte may be read
-    bytes_per_s: float | None = None
-    total_objects: int = 0
-    total_bytes: int = 0
-    task: asyncio.Task[None] | None = None
-
-
-class _Disks:
-    """Which physical disks are being scrubbed."""
-
-    def __init__(self) -> None:
-        self._busy: set[str] = set()
-        self._freed = asyncio.Condition()
-
-    def free(self, devices: frozenset[str]) -> bool:
-        """Tell whether none of them is in use."""
-        return not self._busy & devices
-
-    @asynccontextmanager
-    async def use(self, devices: frozenset[str]) -> AsyncIterator[None]:
-        """Wait for all of them."""
-        async with self._freed:
-            await self._freed.wait_for(lambda: self.free(devices))
-            self._busy |= devices
-        try:
-            yield
-        finally:
-            self._busy -= devices
-            async with self._freed:
-                self._freed.notify_all()
 
 
 class _Interrupted(Exception):
@@ -178,8 +120,8 @@ class Scrubber:
         self._start_delay_s = start_delay_s
         self._poll_s = poll_s
         self._second_look_s = second_look_s
-        self._desks: dict[str, _Desk] = {}
-        self._disks = _Disks()
+        self._desks: dict[str, Desk] = {}
+        self._disks = Disks()
         self._paused = False
         self._recheck = asyncio.Event()
         self._reload = False
@@ -253,7 +195,7 @@ class Scrubber:
         desk = self._desks.get(volume)
         if desk is None:
             if volume in {each.name for each in self._volumes.ordered}:  # not looked at yet
-                desk = _Desk(volume, ScrubRow(volume=volume, known_since=self._clock.now()))
+                desk = Desk(volume, ScrubRow(volume=volume, known_since=self._clock.now()))
             else:
                 raise CommandError(f"There is no volume {volume}.")
         row = desk.row
@@ -313,10 +255,10 @@ class Scrubber:
             if row is None:
                 row = ScrubRow(volume=name, known_since=self._clock.now())
                 await self._catalogue.save_scrub(row)
-            desk = self._desks[name] = _Desk(name, row)
+            desk = self._desks[name] = Desk(name, row)
             desk.task = asyncio.create_task(self._serve(desk), name=f"scrub-{name}")
 
-    async def _serve(self, desk: _Desk) -> None:
+    async def _serve(self, desk: Desk) -> None:
         while True:
             pause_s = self._poll_s
             try:
@@ -339,7 +281,7 @@ class Scrubber:
             except TimeoutError:
                 continue
 
-    async def _tend(self, desk: _Desk) -> None:
+    async def _tend(self, desk: Desk) -> None:
         """Do what is due on one volume; returns when nothing is."""
         if not self._due(desk):
             desk.state, desk.reason = ScrubState.IDLE, ""
@@ -355,7 +297,7 @@ class Scrubber:
             await self._pass(desk, volume)
         await self._sweep(desk)
 
-    def _due(self, desk: _Desk) -> bool:
+    def _due(self, desk: Desk) -> bool:
         rules, row = self._rules(), desk.row
         if desk.forced or row.started_at is not None:
             return desk.forced or rules.enabled
@@ -367,7 +309,7 @@ class Scrubber:
         # A finish in the future is one of a clock that was wrong.
         return since >= timedelta(days=rules.every_days * BEGIN_SHARE) or since < -timedelta(days=1)
 
-    def _must_go_on(self, desk: _Desk) -> None:
+    def _must_go_on(self, desk: Desk) -> None:
         """Raise _Interrupted, with the reason in the desk, when nothing may be read now."""
         if self._paused:
             desk.state, desk.reason = ScrubState.PAUSED, "an operator has paused it"
@@ -378,7 +320,7 @@ class Scrubber:
             raise _Interrupted
         desk.state, desk.reason = ScrubState.RUNNING, ""
 
-    def _obstacle(self, desk: _Desk) -> str:
+    def _obstacle(self, desk: Desk) -> str:
         rules = self._rules()
         if self._reload:
             return "the index was replaced"
@@ -406,7 +348,7 @@ class Scrubber:
 
     # one pass ----------------------------------------------------------------------------------
 
-    async def _pass(self, desk: _Desk, volume: Volume) -> None:
+    async def _pass(self, desk: Desk, volume: Volume) -> None:
         tally = (await self._catalogue.volume_tallies()).get(desk.name)
         desk.total_objects = tally.held if tally else 0
         desk.total_bytes = tally.held_bytes if tally else 0
@@ -437,7 +379,7 @@ class Scrubber:
                 await self._save(desk)
         await self._finish(desk)
 
-    async def _read(self, desk: _Desk, targets: list[tuple[int, Target]]) -> None:
+    async def _read(self, desk: Desk, targets: list[tuple[int, Target]]) -> None:
         """Read some objects side by side, record and mend."""
         self._must_go_on(desk)
         loop = asyncio.get_running_loop()
@@ -467,7 +409,7 @@ class Scrubber:
             await self._save(desk)
         await self._keep_pace(desk, read, began)
 
-    def _count_stuck(self, desk: _Desk, number: int, target: Target) -> None:
+    def _count_stuck(self, desk: Desk, number: int, target: Target) -> None:
         """The volume left while a file was read: stop, to read it again, but not for ever."""
         times = desk.stuck[1] + 1 if desk.stuck[0] == number else 1
         desk.stuck = (number, times)
@@ -477,7 +419,7 @@ class Scrubber:
         log.error("volume %s: it left each time %s was read, passed over", desk.name, target.key)
         self._counters.add("scrub_passed_over_objects", volume=desk.name)
 
-    async def _mend(self, desk: _Desk, target: Target, finding: Finding) -> int:
+    async def _mend(self, desk: Desk, target: Target, finding: Finding) -> int:
         """Mend one copy, count it, and return how many bytes that read."""
         await self._save(desk)  # what was right so far; a crash in the repair repeats only this one
         outcome = await self._mender.mend(target.name, desk.name)
@@ -501,7 +443,7 @@ class Scrubber:
             )
         return outcome.read_bytes
 
-    async def _keep_pace(self, desk: _Desk, read: int, began: float) -> None:
+    async def _keep_pace(self, desk: Desk, read: int, began: float) -> None:
         """Wait until so much may have been read."""
         loop = asyncio.get_running_loop()
         rate = max(1, self._rules().max_bytes_per_s)
@@ -516,12 +458,12 @@ class Scrubber:
         before = desk.bytes_per_s
         desk.bytes_per_s = speed if before is None else before * 0.95 + speed * 0.05
 
-    async def _save(self, desk: _Desk) -> None:
+    async def _save(self, desk: Desk) -> None:
         marks, desk.marks = desk.marks, []
         await self._catalogue.save_scrub(desk.row, marks)
         desk.saved_s = asyncio.get_running_loop().time()
 
-    async def _finish(self, desk: _Desk) -> None:
+    async def _finish(self, desk: Desk) -> None:
         desk.row = replace(desk.row, started_at=None, last_finished=self._clock.now())
         desk.forced = False
         await self._save(desk)
@@ -534,7 +476,7 @@ class Scrubber:
             *(desk.name, row.checked, row.bad, row.repaired, row.unrepairable, row.alien),
         )
 
-    async def _look_for_aliens(self, desk: _Desk, volume: Volume) -> None:
+    async def _look_for_aliens(self, desk: Desk, volume: Volume) -> None:
         """Look for files that no row names; told and listed, `reconcile` takes them in."""
         await self._catalogue.forget_aliens(desk.name)
         found = await aliens_on(
@@ -552,7 +494,7 @@ class Scrubber:
 
     # beside the passes -------------------------------------------------------------------------
 
-    async def _sweep(self, desk: _Desk) -> None:
+    async def _sweep(self, desk: Desk) -> None:
         """Once a day look through what was set aside on the volume."""
         now = asyncio.get_running_loop().time()
         volume = self._volumes.by_name(desk.name)
