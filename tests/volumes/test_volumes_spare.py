@@ -178,7 +178,7 @@ async def test_when_staging_hangs_objects_go_to_two_volumes_and_late_entries_are
     late: list[str] = []
     hanging.on_late = lambda name, note: late.append(note["key"])
     back = asyncio.Event()
-    hanging.on_return = back.set
+    hanging.when_back(back.set)
     data, backup = filesystem("data"), filesystem("backup")
     async with box(data=data.mount_point, backup=backup.mount_point) as b:
         b.staging = b.placement._staging = hanging

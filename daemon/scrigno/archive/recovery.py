@@ -64,7 +64,7 @@ class Recovery:
         self._task: asyncio.Task[None] | None = None
         taking.on_pending = self.add
         staging.on_late = self.add
-        staging.on_return = self._look_again
+        staging.when_back(self._look_again)
 
     @property
     def pending(self) -> int:

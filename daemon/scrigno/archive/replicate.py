@@ -100,6 +100,7 @@ class Replicator:
         self._tidying: asyncio.Task[None] | None = None
         self._unsubscribe: Callable[[], None] = lambda: None
         self._sweep = asyncio.Event()
+        staging.when_back(self._sweep.set)
         self._uuids: dict[str, str] | None = None  # of the disks whose copies are recorded
         self._catch_up = CatchUp(
             catalogue=catalogue,

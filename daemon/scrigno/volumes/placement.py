@@ -96,10 +96,15 @@ class Placement:
         source), KeyConflict.
         """
         sealed = await self._source(journal_name, key, digest, sources)
+        volume = self._volumes.by_name(target)
         try:
-            result = await self._volumes.by_name(target).put(
-                key, fd=sealed.fd, size=sealed.size, digest=sealed.digest
-            )
+            result = await volume.put(key, fd=sealed.fd, size=sealed.size, digest=sealed.digest)
+        except VolumeError as error:
+            if error.kind is not ErrorKind.IO or not await sealed.source_is_bad():
+                raise
+            # staging died under the copy, which is not the target's fault
+            fd = await sealed.to_spare()
+            result = await volume.put(key, fd=fd, size=sealed.size, digest=sealed.digest)
         finally:
             sealed.close()
         if result.outcome is PutOutcome.CONFLICT:

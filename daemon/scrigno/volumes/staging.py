@@ -144,7 +144,7 @@ class Staging:
         self.kept_bytes = 0  # of arriving objects, in memory although they were written
         self.spool = spool or Spool()
         self.on_late: Callable[[str, Mapping[str, str]], None] = _nobody_late
-        self.on_return: Callable[[], None] = lambda: None  # after a failure; look at the journal
+        self._when_back: list[Callable[[], None]] = []
         self._buffers: list[memoryview] = []
         self._root = root
         self._folder_path = root / JOURNAL_FOLDER
@@ -240,6 +240,10 @@ class Staging:
         if self._folder_fd >= 0:
             os.close(self._folder_fd)
             self._folder_fd = -1
+
+    def when_back(self, tell: Callable[[], None]) -> None:
+        """Have `tell` called whenever staging is back after a failure, and with it its journal."""
+        self._when_back.append(tell)
 
     @property
     def used_bytes(self) -> int:
@@ -464,7 +468,8 @@ class Staging:
         log.warning("staging %s: is back, it was away: %s", self._folder_path, self.failure)
         self.failure = ""
         self._keeper = None
-        self.on_return()
+        for tell in self._when_back:
+            tell()
 
     # -- in the executor ---------------------------------------------------------------------
 
