@@ -135,10 +135,8 @@ class Scrubber:
     def start(self) -> None:
         """Begin; returns at once."""
         self._unsubscribe = self._bus.subscribe(VolumeChanged, self._volume_changed)
-        self._tasks = [
-            asyncio.create_task(self._keep_desks(), name="scrub"),
-            asyncio.create_task(self._recheck_lost(), name="scrub-recheck"),
-        ]
+        works = {"scrub": self._keep_desks(), "scrub-recheck": self._recheck_lost()}
+        self._tasks = [asyncio.create_task(work, name=name) for name, work in works.items()]
 
     async def close(self) -> None:
         """Stop; the next start goes on where this one was. Idempotent."""
