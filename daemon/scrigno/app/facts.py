@@ -14,6 +14,8 @@ from typing import Final
 import psutil
 
 from scrigno.access.audit import AuditTrail
+from scrigno.archive.index_state import IndexState
+from scrigno.catalogue.fixity import LostKind
 from scrigno.catalogue.records import Totals, VolumeTally
 from scrigno.core.events import VolumeChanged
 from scrigno.db.errors import DatabaseError
@@ -49,6 +51,8 @@ class IndexFacts:
     totals: Totals
     tallies: dict[str, VolumeTally]
     inbox: dict[str, int]
+    patient_cases: int
+    lost: dict[LostKind, int]
 
 
 class FactBook:
@@ -65,6 +69,7 @@ class FactBook:
     ) -> None:
         """Hold the parts; `start` begins to ask them."""
         self._settings = settings
+        self._access = stores.access
         self._catalogue = stores.catalogue
         self._staging = stores.staging
         self._capacity = stores.staging_capacity_bytes
@@ -106,6 +111,8 @@ class FactBook:
                 totals=await self._catalogue.totals(),
                 tallies=await self._catalogue.volume_tallies(),
                 inbox=await self._catalogue.inbox_count(),
+                patient_cases=(await self._archive.cases.waiting()).patients,
+                lost=await self._catalogue.lost_counts(),
             )
         except DatabaseError as error:
             if not self._index_error:
@@ -205,12 +212,17 @@ class FactBook:
             staging_used_bytes=self._staging.used_bytes,
             staging_capacity_bytes=self._capacity,
             staging_error=self._staging.failure,
-            index_error=self._index_error,
+            index_error=self._index_trouble(),
             index_backup_age_s=self._index_backup_age_s(),
             pending_objects=self._archive.recovery.pending,
             inbox_conflicts=self.inbox.get("conflict", 0),
             inbox_unreadable=self.inbox.get("unreadable", 0),
             inbox_held=self.inbox.get("unapproved-node", 0),
+            inbox_patients=self._index.patient_cases if self._index else 0,
+            objects_without_good_copy=self._lost(LostKind.LOST),
+            scrub_every_s=self._scrub_every_s(),
+            trash_error=self._archive.trash.error,
+            unclaimed=not self._access.claimed,
             studies=self.totals.studies,
             max_studies=settings.limits.max_studies,
             audit_error=self._audit.failure,
@@ -218,10 +230,24 @@ class FactBook:
             stopping=self.stopping,
         )
 
+    def _index_trouble(self) -> str:
+        keeper = self._archive.keeper.facts
+        if keeper.state in {IndexState.OPEN, IndexState.REPLAYING, IndexState.REBUILDING}:
+            return self._index_error
+        return keeper.reason or self._index_error
+
+    def _lost(self, kind: LostKind) -> int:
+        return 0 if self._index is None else self._index.lost.get(kind, 0)
+
+    def _scrub_every_s(self) -> float | None:
+        scrub = self._settings.current.care.scrub
+        return scrub.every_days * 86400.0 if scrub.enabled else None
+
     def _volume_facts(self) -> Iterator[VolumeFacts]:
         now = self._clock.monotonic()
         for status in self._volumes.statuses():
             progress = self._archive.replicator.progress(status.name)
+            scrub = self._archive.scrubber.status(status.name)
             all_bytes = progress.done_bytes + progress.owed_bytes
             yield VolumeFacts(
                 name=status.name,
@@ -239,6 +265,10 @@ class FactBook:
                 catch_up_percent=100 * progress.done_bytes / all_bytes if all_bytes else None,
                 catch_up_per_s=progress.bytes_per_s,
                 catch_up_left_s=progress.eta_s,
+                scrub_bad=max(0, scrub.bad - scrub.repaired),
+                scrub_age_s=None
+                if scrub.last_finished is None
+                else (self._clock.now() - scrub.last_finished).total_seconds(),
                 oldest_debt_s=now - self._owed_since_s.get(status.name, now),
             )
 

@@ -26,11 +26,12 @@ from scrigno.settings.peers import Peers
 from scrigno.settings.schema import BootConfig
 from scrigno.settings.store import SettingsStore
 from scrigno.volumes.staging import Staging
+from scrigno.volumes.states import VolumeState
 from scrigno.volumes.volume import Volumes
 from scrigno.web.application import build_app
 from scrigno.web.rooms import Rooms
 
-from .archive_parts import make_archive
+from .archive_parts import INDEX_FILE, make_archive
 from .facts import FactBook
 from .happenings import Happenings
 from .health_parts import HealthParts, start_health
@@ -74,8 +75,12 @@ async def start(config: BootConfig, logs: Logs, starter: Starter) -> Parts:
     await settings.open(config.initial)
     _follow_log_level(settings, config, logs, common.bus)
     stores = await _open_stores(config, settings, common, starter)
-    archive = make_archive(settings, stores, common, config.state_dir)
+    audit = AuditTrail(config.state_dir, common.clock, common.counters)
+    starter.on_stop("audit trail", audit.close)
+    await audit.open()
+    archive = make_archive(settings, stores, common, audit, config.state_dir)
     archive.register(starter)
+    await archive.open()
     imaging = ImagingPool(IMAGING_WORKERS, counters=common.counters)
     starter.on_stop("imaging workers", imaging.close)
     peers = Peers(settings, bus=common.bus, clock=common.clock)
@@ -90,9 +95,6 @@ async def start(config: BootConfig, logs: Logs, starter: Starter) -> Parts:
         counters=common.counters,
         clock=common.clock,
     )
-    audit = AuditTrail(config.state_dir, common.clock, common.counters)
-    starter.on_stop("audit trail", audit.close)
-    await audit.open()
     facts = FactBook(settings, stores, archive, node, audit, common)
     starter.on_stop("facts", facts.close)
     await facts.start()
@@ -108,6 +110,8 @@ async def start(config: BootConfig, logs: Logs, starter: Starter) -> Parts:
     starter.on_stop("volumes by settings", disks.close)
     disks.start()
     health = await start_health(config, settings, stores.volumes, facts, audit, common, starter)
+    archive.scrubber.hold = lambda: _background_rests(health, stores.volumes)
+    archive.ingest.power_failing = health.watch.power_failing
     Happenings(health.book, settings).listen(common.bus, stores.access)
     rooms = Rooms(
         access=stores.access,
@@ -166,7 +170,7 @@ async def _open_stores(
         max_connections=lambda: settings.current.limits.max_web_connections,
     )
     catalogue = Catalogue(
-        config.state_dir / "index.db", counters=common.counters, clock=common.clock
+        config.state_dir / INDEX_FILE, counters=common.counters, clock=common.clock
     )
     physical = PhysicalDevices()
     staging = Staging(
@@ -189,13 +193,12 @@ async def _open_stores(
         counters=common.counters,
     )
     starter.on_stop("accounts", access.close)
-    starter.on_stop("index", catalogue.close)
     starter.on_stop("staging", staging.close)
     starter.on_stop("volumes", volumes.close)
     starter.on_stop("frame cache", frames.close)
     # Independent of each other; the worker processes of the volumes take the longest.
     async with asyncio.TaskGroup() as opening:
-        for each in (access, catalogue, staging, frames):
+        for each in (access, staging, frames):
             opening.create_task(each.open())
         opening.create_task(volumes.start())
     return Stores(
@@ -206,6 +209,12 @@ async def _open_stores(
         staging_capacity_bytes=capacity,
         volumes=volumes,
     )
+
+
+def _background_rests(health: HealthParts, volumes: Volumes) -> bool:
+    """Tell whether work that can wait has to: no mains, or a volume catches up."""
+    recovering = any(volume.state is VolumeState.RECOVERING for volume in volumes.ordered)
+    return recovering or health.watch.hold_background()
 
 
 def _follow_log_level(

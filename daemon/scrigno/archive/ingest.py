@@ -141,6 +141,7 @@ class Ingest:
         self._clock = clock
         self._commits: set[asyncio.Task[Receipt]] = set()
         self._closing = False
+        self.power_failing: Callable[[], bool] = lambda: False  # the app knows the UPS
         self.last_commit_s = float("-inf")  # monotonic; replication gives way to fresh objects
 
     @property
@@ -172,6 +173,10 @@ class Ingest:
         """
         if self._closing:
             raise self._refused(ShuttingDown("The archive is being stopped."))
+        if self.power_failing():
+            raise self._refused(
+                ShuttingDown("The power is failing.", next_step="Send it again when it is back.")
+            )
         prefix = file_prefix(
             sop_class_uid=sop_class_uid,
             sop_instance_uid=sop_instance_uid,

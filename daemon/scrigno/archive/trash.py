@@ -202,6 +202,7 @@ class Trash:
         self.error = self._mover.failure
         before, deletions = set(self._leaving), self._deletions
         now = await self._book.leaving()
+        self._leaving |= now  # the index may have come back only after the start
         if deletions == self._deletions:
             self._leaving -= before - now
 
