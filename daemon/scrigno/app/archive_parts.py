@@ -268,7 +268,7 @@ def make_archive(
             counters=counters,
             clock=clock,
             bus=bus,
-            replaced=(scrubber.reload, taking.forget_studies),
+            replaced=(scrubber.reload, taking.forget_studies, replicator.nudge, trash.nudge),
         ),
         quarantine=quarantine,
         reads=LastReads(catalogue=catalogue, clock=clock),
