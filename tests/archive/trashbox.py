@@ -2,15 +2,17 @@
 """An archive with a trash, and volumes that a test can take away and bring back."""
 
 import asyncio
+import hashlib
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from archivebox import Box
+from archivebox import Box, made
 from typing_extensions import override
 
 from scrigno.archive.trash import Trash, TrashRules
+from scrigno.catalogue.records import StudyListQuery
 from scrigno.catalogue.trash_items import TrashItem, TrashState
 from scrigno.core.clock import SystemClock
 from scrigno.core.events import InstanceHeld, InstanceStored, StudyRemoved, StudyReturned
@@ -117,3 +119,48 @@ class TrashBox(Box):
 async def open_box(root: Path, **changes: Any) -> TrashBox:
     box = TrashBox(root, **changes)
     return await box.open()
+
+
+STUDY = "1.2.826.0.1.1"
+BOTH = ("data", "backup1")
+
+
+async def filled(box: TrashBox, images: int = 3, **changes: Any) -> None:
+    """Store images and let every volume have its copy."""
+    for number in range(1, images + 1):
+        await box.store(made(number, **changes))
+    await box.replicated()
+
+
+async def shown(box: TrashBox) -> Any:
+    """Return everything of the archive that people and peers see, and every copy."""
+    page = await box.catalogue.study_page(StudyListQuery())
+    keys = [
+        (row.sop_instance_uid, row.key, row.digest, row.copies)
+        async for row in box.catalogue.all_keys()
+    ]
+    return (
+        page,
+        [await box.catalogue.study(row.study_instance_uid) for row in page.rows],
+        await box.catalogue.totals(),
+        await box.catalogue.volume_tallies(),
+        keys,
+    )
+
+
+async def readable(box: TrashBox) -> int:
+    """Read every archived object whole; return how many there are."""
+    count = 0
+    async for row in box.catalogue.all_keys():
+        instance = await box.catalogue.instance(row.sop_instance_uid)
+        assert instance is not None
+        content = await box.retrieval.read(instance, limit_bytes=1 << 20)
+        assert hashlib.sha256(content).hexdigest() == row.digest
+        count += 1
+    return count
+
+
+async def is_sound(box: TrashBox) -> None:
+    assert await box.catalogue.check() == []
+    report = await box.reconciler.reconcile()
+    assert report.discrepancies == []
