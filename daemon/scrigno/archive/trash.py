@@ -155,10 +155,9 @@ class Trash:
         """Begin to move files and to purge; returns at once."""
         self._unsubscribe = self._bus.subscribe(VolumeChanged, lambda _: self._wake.set())
         self._wake.set()
-        self._tasks = [
-            asyncio.create_task(self._move(), name="trash"),
-            asyncio.create_task(self._grow_old(), name="trash-age"),
-        ]
+        moving = asyncio.create_task(self._move(), name="trash")
+        ageing = asyncio.create_task(self._grow_old(), name="trash-age")
+        self._tasks = [moving, ageing]
 
     async def close(self) -> None:
         """Stop; what is not done is done after the next start. Idempotent."""
