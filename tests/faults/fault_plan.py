@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import fault_rows_around
 import fault_rows_bytes
 import fault_rows_disks
 import fault_rows_processes
@@ -20,6 +21,7 @@ ALL: tuple[AnyRow, ...] = tuple(
             *fault_rows_disks.ROWS,
             *fault_rows_staging.ROWS,
             *fault_rows_bytes.ROWS,
+            *fault_rows_around.ROWS,
             *fault_rows_processes.ROWS,
             *fault_rows_proofs.ROWS,
         ),

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows 24 to 26: bytes that change where they lie, files that vanish, a mirror that loses a leg."""
 
+import contextlib
 import subprocess  # noqa: TID251 - btrfs's own tool
 from collections.abc import Generator
 from pathlib import Path
@@ -92,7 +93,8 @@ def _files_are_hurt(rig: Rig) -> Fault:
     yield
     rig.box.ask("verify")
     rig.box.ask("reconcile", "--fix")
-    rig.until(rig.all_well, 60, "repairs that were owed")
+    with contextlib.suppress(AssertionError):  # the check says how far it came
+        rig.until(lambda: all(_whole(*each) for each in hurt), 60, "repairs that were owed")
     repaired = sum(1 for made, path in hurt if _whole(made, path))
     rig.check("30 of 30 are repaired", repaired == 30, repaired)
     for alien in aliens:
