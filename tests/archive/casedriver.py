@@ -27,9 +27,12 @@ ACTIONS = ("reject", "accept", "replace", "elsewhere", "beside", "index", "merge
 
 def shape_of(what: str) -> dict[str, Any]:
     """Return how the box is made: with two volumes where the order between them matters."""
-    names = ("data", "backup1") if what in ("replace", "merge") else ("data",)
+    names = ("data", "backup1") if what in TWO else ("data",)
     rules = IngestRules(max_object_bytes=64 << 20, ack_copies=len(names))
     return {"names": names, "rules": rules}
+
+
+TWO = ("replace", "merge", "accept", "undo-accept", "purge-reject")
 
 
 async def prepare(box: CaseBox, what: str) -> None:
