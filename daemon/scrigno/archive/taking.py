@@ -208,11 +208,11 @@ class Taking:
         )
         study = admit.attributes.study.study_instance_uid
         try:
-            async with self._answering_index():
+            async with self._index_time():
                 result = await self._catalogue.add(new)
                 if placed.staged_as is None:
                     await self._catalogue.sync()  # no journal would bring the row back
-        except DatabaseError as error:
+        except (DatabaseError, TimeoutError) as error:
             note = to_note(arrival, sealed.digest, None)
             self._left_to_recovery(placed, note, error)
             return Receipt(
@@ -333,9 +333,9 @@ class Taking:
         ))  # fmt: skip
         outcome = _OUTCOME_OF_REASON.get(aside.reason, StoreOutcome.HELD)
         try:
-            async with self._answering_index():
+            async with self._index_time():
                 inbox_id = await self._catalogue.inbox_add(item)
-        except DatabaseError as error:
+        except (DatabaseError, TimeoutError) as error:
             note = to_note(arrival, sealed.digest, aside.reason)
             self._left_to_recovery(placed, note, error)
             return Receipt(
@@ -416,35 +416,34 @@ class Taking:
 
     # failing -----------------------------------------------------------------------------------
 
-    def _left_to_recovery(
-        self, placed: Placed, note: Mapping[str, str], error: DatabaseError
-    ) -> None:
+    def _left_to_recovery(self, placed: Placed, note: Mapping[str, str], error: Exception) -> None:
         """Leave an object to its journal entry; raises IndexUnavailable when it has none."""
+        if isinstance(error, TimeoutError):
+            self._fell_silent()
+            error = _silent()
         if placed.staged_as is None:
             raise IndexUnavailable(
                 "The index cannot record the object now, and staging does not keep it.",
-                next_step=error.next_step,
+                next_step=error.next_step if isinstance(error, DatabaseError) else "",
             ) from error
         self._counters.add("ingest_pending_objects")
         self.on_pending(placed.staged_as, note)
 
-    @asynccontextmanager
-    async def _answering_index(self) -> AsyncIterator[None]:
-        """Wait for the index no longer than INDEX_S, and not at all while it is silent.
+    def _index_time(self) -> asyncio.Timeout:
+        """Return how long to wait for the index; raises DatabaseUnavailable while it is silent.
 
-        Raises DatabaseUnavailable. What was asked may be done all the same, a little later; taking
-        the object in again finds that.
+        What was asked may be done all the same, a little later; taking the object in again finds
+        that.
         """
         if self._index_silent is not None:
             raise _silent()
-        try:
-            async with asyncio.timeout(INDEX_S):
-                yield
-        except TimeoutError as error:
-            log.error("index: no answer for %.0f s; rows are written later", INDEX_S)  # noqa: TRY400 - the stack would only show this wait
-            if self._index_silent is None:
-                self._index_silent = asyncio.create_task(self._until_it_answers())
-            raise _silent() from error
+        return asyncio.timeout(INDEX_S)
+
+    def _fell_silent(self) -> None:
+        """Take note that the index does not answer, so that the next images need not wait."""
+        if self._index_silent is None:
+            log.error("index: no answer for %.0f s; rows are written later", INDEX_S)
+            self._index_silent = asyncio.create_task(self._until_it_answers())
 
     async def _until_it_answers(self) -> None:
         try:
@@ -458,11 +457,13 @@ class Taking:
         """Let staging forget an object; a failure only leaves work for the next start."""
         try:
             # Until its row is durable the journal is what brings it back after a power cut.
-            async with self._answering_index():
+            async with self._index_time():
                 await self._catalogue.sync()
             await self._staging.release(name)
         except (DatabaseError, StagingFailed) as error:
             log.warning("staging: entry %s is left over: %s", name, error.reason)
+        except TimeoutError:
+            self._fell_silent()
 
     @asynccontextmanager
     async def turn(self, uid: str) -> AsyncIterator[None]:

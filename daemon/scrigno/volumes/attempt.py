@@ -173,10 +173,12 @@ class Attempt:
         return bool(self.stored) and self.devices() >= self.policy.ack_copies
 
     def _count(self, volumes: Sequence[Volume], *, staged: bool) -> int:
+        if self.policy.count_shared_device:
+            return len(volumes) + staged
         places: list[devices.Place] = [*volumes]
         if staged:
             places.append(self._staging)
-        return devices.count(places, shared=self.policy.count_shared_device)
+        return devices.count(places, shared=False)
 
     # puts --------------------------------------------------------------------------------------
 
