@@ -264,3 +264,23 @@ async def test_when_it_changed_is_told(box, tmp_path: Path) -> None:
         await _until(lambda: volume.state is VolumeState.ABSENT)
         assert volume.since_s > before
         assert volume.status().since > moment
+
+
+async def test_a_fault_of_ours_does_not_end_the_looking_after(
+    box, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "data").mkdir()
+    async with box(QUICK, data=tmp_path / "data") as b:
+        volume = b.volumes.by_name("data")
+
+        def fault(_: str) -> bool:
+            raise KeyError("nobody thought of this")
+
+        b.volumes.caught_up = fault
+        (tmp_path / "data").rename(tmp_path / "away")
+        await _until(lambda: volume.state is VolumeState.ABSENT)
+        (tmp_path / "away").rename(tmp_path / "data")
+        await _until(lambda: "nobody thought of this" in volume.reason)
+        b.volumes.caught_up = lambda _: True
+        await _until(lambda: volume.state is VolumeState.ONLINE)
+        assert "looking after it failed" in caplog.text

@@ -2,6 +2,7 @@
 """The volumes as the rest of the daemon sees them: which there are, and orders to them."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,8 @@ from .warden import Warden
 
 # what the rooms above need stands in one place
 __all__ = ["Checked", "Scanned", "Volume", "Volumes"]
+
+log = logging.getLogger(__name__)
 
 START_WAIT_S: Final = 2.0  # a hung disk must not delay the start (budget: 2 s to the first image)
 
@@ -70,6 +73,7 @@ class Volumes:
         self._mounts: MountWatch | None = None
         self._asked_early = asyncio.Event()  # ask the kernel now
         self._asking: asyncio.Task[None] | None = None
+        self._complained = False
 
     # -- life --------------------------------------------------------------------------------
 
@@ -261,10 +265,21 @@ class Volumes:
                 pass
             self._asked_early.clear()
             places = {n: w.place for n, w in self._wardens.items() if w.place is not None}
-            for name, view in (await self._kernel.look(places)).items():
+            try:
+                views = await self._kernel.look(places)
+            except Exception as error:  # noqa: BLE001 - told; it must not end the asking
+                self._not_understood(error)
+                continue
+            for name, view in views.items():
                 warden = self._wardens.get(name)
                 if warden is not None and warden.place is places[name]:
                     warden.hear(view)
+
+    def _not_understood(self, error: Exception) -> None:
+        self._counters.add("volume_kernel_not_understood")
+        if not self._complained:
+            self._complained = True
+            log.error("volumes: the kernel is not understood", exc_info=error)
 
 
 def _stopped(reason: str, *, retired: bool) -> str:

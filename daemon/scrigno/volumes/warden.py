@@ -261,8 +261,8 @@ class Warden:
                 continue
             try:
                 await self._serve()
-            except OSError as error:
-                # of our own side: no process, no descriptor, the state directory
+            except Exception as error:  # of our own side: no process, no state directory, a fault
+                log.exception("volume %s: looking after it failed", self.volume.name)
                 self._happened(Fact.OPENING_FAILED, str(error))
             self._let_go()
             await self._pause()
@@ -320,8 +320,7 @@ class Warden:
             if self._leave is None and isinstance(link.failure, WorkerDiedError):
                 self._link_lost(link.failure)
             if self._leave is None:
-                fact = _OF_OPENING.get(error.kind, Fact.OPENING_FAILED)
-                self._happened(fact, error.what)
+                self._happened(_OF_OPENING.get(error.kind, Fact.OPENING_FAILED), error.what)
         return None
 
     async def _watch(self, link: WorkerLink) -> None:
