@@ -267,7 +267,7 @@ async def test_a_wrong_disk_is_foreign_and_never_written_to(box, filesystem) -> 
         )
         await asyncio.sleep(0.7)
         assert names_under(wrong.mount_point) == ["holiday.jpg"]
-        wrong.unmount()
+        await _until(lambda: _unmounted(wrong))  # a worker may be looking at it just now
         # the backup's disk in the data's place: a volume, but not this one
         backup.unmount(lazy=True)
         backup.mount(at=data.mount_point)
