@@ -121,7 +121,9 @@ async def test_a_deleted_study_leaves_every_answer_at_once_and_counters_stay_rig
     catalogue: Catalogue, make: Make
 ) -> None:
     await fill(catalogue, make)
+    replaced = catalogue.replaced_objects
     item = await catalogue.lifecycle.leave(removal())
+    assert catalogue.replaced_objects > replaced  # whoever copies one of them looks again
     assert (item.objects, item.size_bytes, item.scope) == (6, 6000, "study")
     assert (item.patient_name.text(), item.modalities) == ("Rossi^Anna", ("CT", "PT"))
     assert await catalogue.study("1.2.3") is None

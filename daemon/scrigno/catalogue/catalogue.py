@@ -433,7 +433,7 @@ class Catalogue:
 
         Whoever read what is known of an object before it had the object's turn compares this.
         """
-        return self._removed + self.cases.replaced
+        return self._removed + self.cases.replaced + self.lifecycle.replaced
 
     async def forget_all(self) -> None:
         """Forget every patient, study, series and object (rebuild follows); the inbox too."""

@@ -46,6 +46,7 @@ class Lifecycle:
         self._db = database
         self._intake = intake
         self._max_studies = max_studies
+        self.replaced = 0  # grows whenever objects went or came back, see `Catalogue`
 
     # flags -------------------------------------------------------------------------------------
 
@@ -110,7 +111,10 @@ class Lifecycle:
             assert item is not None  # noqa: S101 - just made
             return item
 
-        return await self._db.write(change)
+        try:
+            return await self._db.write(change)
+        finally:
+            self.replaced += 1
 
     async def items(self, before: int | None = None, limit: int = 100) -> list[TrashItem]:
         """Return what can be brought back, newest first; `before`: the last number seen."""
@@ -160,7 +164,10 @@ class Lifecycle:
                 max_studies=self._max_studies(),
             )
 
-        return await self._db.write(change)
+        try:
+            return await self._db.write(change)
+        finally:
+            self.replaced += 1
 
     async def back_to_trash(self, trash_id: int) -> None:
         """Let an item stay in the trash that was to come back and cannot."""
@@ -300,7 +307,10 @@ class Lifecycle:
             self._intake.forget()
             return trash_records.learn(connection, self._intake.gains, found, places, names)
 
-        return await self._db.write(change)
+        try:
+            return await self._db.write(change)
+        finally:
+            self.replaced += 1
 
     # retention ---------------------------------------------------------------------------------
 
