@@ -222,6 +222,7 @@ def make_archive(
         audit=audit.record,
         on_debt=replicator.nudge,
     )
+    rebuilder.trash = trash  # or a rebuild would bring back what was deleted
     inbox = Inbox(
         catalogue=catalogue,
         volumes=volumes,
