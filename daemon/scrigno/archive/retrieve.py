@@ -35,9 +35,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-HEDGE_S: Final = (
-    1.5  # for the next bytes of a copy; a disk that wakes up needs longer, and is joined
-)
+HEDGE_S: Final = 1.5  # for the next bytes of a copy; a disk that wakes up needs longer
 SLOW_BYTES_PER_S: Final = 20 << 20  # what a copy that is read in one piece is granted besides
 MEMORY_FILE_BYTES: Final = 1 << 30  # a volume hands over this much in one piece
 CHUNK_BYTES: Final = 1 << 20
