@@ -87,6 +87,7 @@ class FactBook:
         self._process = psutil.Process()
         self._lag = LoopLag()
         self.stopping = False
+        self.retention_error: Callable[[], str] = str  # why rules could not run
         self.elsewhere: Callable[[], Iterable[Condition]] = tuple  # machine, channels, history
 
     async def start(self) -> None:
@@ -222,6 +223,7 @@ class FactBook:
             objects_without_good_copy=self._lost(LostKind.LOST),
             scrub_every_s=self._scrub_every_s(),
             trash_error=self._archive.trash.error,
+            retention_error=self.retention_error(),
             unclaimed=not self._access.claimed,
             studies=self.totals.studies,
             max_studies=settings.limits.max_studies,

@@ -13,6 +13,7 @@ from scrigno.archive.inbox import Inbox
 from scrigno.archive.rebuild import Rebuilder
 from scrigno.archive.reconcile import Reconciler
 from scrigno.archive.replicate import Replicator
+from scrigno.archive.retention import Retention
 from scrigno.archive.verify import Verifier
 from scrigno.catalogue.catalogue import Catalogue
 from scrigno.core.clock import SystemClock
@@ -31,13 +32,15 @@ from scrigno.volumes.volume import Volumes
 from scrigno.web.application import build_app
 from scrigno.web.rooms import Rooms
 
-from .archive_parts import INDEX_FILE, make_archive
+from .archive_parts import INDEX_FILE, ArchiveParts, make_archive
 from .facts import FactBook
 from .happenings import Happenings
 from .health_parts import HealthParts, start_health
+from .in_use import StudiesInUse
 from .logs import Logs
 from .pages import serve_pages
 from .places import pages_folder, staging_capacity
+from .retention_parts import make_retention
 from .starter import Starter
 from .stores import Common, Stores
 
@@ -51,8 +54,10 @@ class Parts:
     """The parts that the operator's commands use, once everything is started."""
 
     access: Access
+    archive: ArchiveParts
     audit: AuditTrail
     bus: EventBus
+    catalogue: Catalogue
     disks: Disks
     facts: FactBook
     health: HealthParts
@@ -62,6 +67,7 @@ class Parts:
     rebuilder: Rebuilder
     reconciler: Reconciler
     replicator: Replicator
+    retention: Retention
     settings: SettingsStore
     verifier: Verifier
     volumes: Volumes
@@ -83,6 +89,8 @@ async def start(config: BootConfig, logs: Logs, starter: Starter) -> Parts:
     await archive.open()
     imaging = ImagingPool(IMAGING_WORKERS, counters=common.counters)
     starter.on_stop("imaging workers", imaging.close)
+    in_use = StudiesInUse(archive.reads, common.clock)
+    in_use.listen(common.bus)
     peers = Peers(settings, bus=common.bus, clock=common.clock)
     node = Node(
         settings=settings,
@@ -94,6 +102,7 @@ async def start(config: BootConfig, logs: Logs, starter: Starter) -> Parts:
         bus=common.bus,
         counters=common.counters,
         clock=common.clock,
+        on_read=in_use.note_read,
     )
     facts = FactBook(settings, stores, archive, node, audit, common)
     starter.on_stop("facts", facts.close)
@@ -112,13 +121,19 @@ async def start(config: BootConfig, logs: Logs, starter: Starter) -> Parts:
     health = await start_health(config, settings, stores.volumes, facts, audit, common, starter)
     archive.scrubber.hold = lambda: _background_rests(health, stores.volumes)
     archive.ingest.power_failing = health.watch.power_failing
+    retention = make_retention(settings, stores, archive, health, in_use, audit, common)
+    starter.on_stop("retention", retention.close)
+    retention.start()
+    facts.retention_error = lambda: retention.error
     Happenings(health.book, settings).listen(common.bus, stores.access)
     rooms = Rooms(
         access=stores.access,
         alerts=health.book,
         audit=audit,
+        backups=archive.backups,
         box=facts,
         bus=common.bus,
+        cases=archive.cases,
         catalogue=stores.catalogue,
         clock=common.clock,
         counters=common.counters,
@@ -127,10 +142,17 @@ async def start(config: BootConfig, logs: Logs, starter: Starter) -> Parts:
         frames=stores.frames,
         imaging=imaging,
         inbox=archive.inbox,
+        keeper=archive.keeper,
+        on_read=in_use.note_read,
         peers=peers,
+        quarantine=archive.quarantine,
         replicator=archive.replicator,
+        retention=retention,
         retrieval=archive.retrieval,
+        scrubber=archive.scrubber,
         settings=settings,
+        trash=archive.trash,
+        verifier=archive.verifier,
         volumes=stores.volumes,
         watch=health.watch,
     )
@@ -141,8 +163,10 @@ async def start(config: BootConfig, logs: Logs, starter: Starter) -> Parts:
     await node.start()
     return Parts(
         access=stores.access,
+        archive=archive,
         audit=audit,
         bus=common.bus,
+        catalogue=stores.catalogue,
         disks=disks,
         facts=facts,
         health=health,
@@ -152,6 +176,7 @@ async def start(config: BootConfig, logs: Logs, starter: Starter) -> Parts:
         rebuilder=archive.rebuilder,
         reconciler=archive.reconciler,
         replicator=archive.replicator,
+        retention=retention,
         settings=settings,
         verifier=archive.verifier,
         volumes=stores.volumes,

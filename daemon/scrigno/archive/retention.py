@@ -149,6 +149,8 @@ class Retention:
         self._task: asyncio.Task[None] | None = None
         self.error = ""  # why the last run did nothing, in words; '' when it was well
         self.last: RetentionReport | None = None
+        # Set by whoever knows that work which can wait has to, as without mains.
+        self.hold: Callable[[], bool] = lambda: False
 
     # life --------------------------------------------------------------------------------------
 
@@ -170,6 +172,9 @@ class Retention:
             wait_s = self._run_every_s
             if not self._in_force():
                 self.error = ""
+                continue
+            if self.hold():
+                wait_s = min(RETRY_S, self._run_every_s)
                 continue
             try:
                 report = await self.run()

@@ -10,6 +10,7 @@ arrive, only in its window, and never two volumes of one physical disk at once.
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -124,6 +125,8 @@ class Scrubber:
         self._disks = Disks()
         self._paused = False
         self._recheck = asyncio.Event()
+        self._begin = asyncio.Event()  # somebody asked before the start delay was over
+        self._asked: set[str] = set()  # volumes without a desk yet
         self._reload = False
         self._tasks: list[asyncio.Task[None]] = []
         self._unsubscribe: Callable[[], None] = lambda: None
@@ -165,8 +168,11 @@ class Scrubber:
 
         Raises CommandError.
         """
-        if volume is not None and volume not in self._desks:
+        names = {each.name for each in self._volumes.ordered}
+        if volume is not None and volume not in names:
             raise CommandError(f"There is no volume {volume}.")
+        self._asked |= (names if volume is None else {volume}) - set(self._desks)
+        self._begin.set()
         for name, desk in self._desks.items():
             if volume in (None, name):
                 desk.forced = True
@@ -228,7 +234,9 @@ class Scrubber:
 
     async def _keep_desks(self) -> None:
         """Serve the volumes that are configured now."""
-        await asyncio.sleep(self._start_delay_s)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._start_delay_s):
+                await self._begin.wait()
         while True:
             try:
                 await self._open_desks()
@@ -254,6 +262,8 @@ class Scrubber:
                 row = ScrubRow(volume=name, known_since=self._clock.now())
                 await self._catalogue.save_scrub(row)
             desk = self._desks[name] = Desk(name, row)
+            desk.forced = name in self._asked
+            self._asked.discard(name)
             desk.task = asyncio.create_task(self._serve(desk), name=f"scrub-{name}")
 
     async def _serve(self, desk: Desk) -> None:

@@ -7,6 +7,7 @@ title or policy does not even touch its own, they are read anew for each associa
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
@@ -77,8 +78,12 @@ class Node:
         counters: Counters,
         clock: Clock,
         limits: Limits = DEFAULT_LIMITS,
+        on_read: Callable[[str], None] = lambda _study_uid: None,
     ) -> None:
-        """Serve from these parts; `limits` are the caps of each connection, not how many."""
+        """Serve from these parts; `limits` are the caps of each connection, not how many.
+
+        `on_read` hears the UID of each study that somebody retrieves.
+        """
         self._settings = settings
         self._bus = bus
         self._clock = clock
@@ -90,7 +95,9 @@ class Node:
             max_associations_per_host=GUARD_PER_HOST,
         )
         self._admissions = Admissions(settings=settings, peers=peers, bus=bus, counters=counters)
-        self._services = _services(settings, ingest, catalogue, retrieval, imaging, counters)
+        self._services = _services(
+            settings, ingest, catalogue, retrieval, imaging, counters, on_read
+        )
         self._listeners: dict[str, Listener] = {}
         self._changed = asyncio.Event()
         self._settled = asyncio.Event()
@@ -239,6 +246,7 @@ def _services(
     retrieval: Retrieval,
     imaging: ImagingPool,
     counters: Counters,
+    on_read: Callable[[str], None],
 ) -> Services:
     def default_character_set() -> str:
         return settings.current.default_character_set
@@ -254,6 +262,7 @@ def _services(
             Destinations(settings),
             default_character_set=default_character_set,
             counters=counters,
+            on_read=on_read,
         ),
         settings=settings,
         counters=counters,

@@ -48,13 +48,18 @@ class RetrieveService:
         *,
         default_character_set: Callable[[], str],
         counters: Counters,
+        on_read: Callable[[str], None] = lambda _study_uid: None,
     ) -> None:
-        """Look objects up in `catalogue` and read them through `outgoing`."""
+        """Look objects up in `catalogue` and read them through `outgoing`.
+
+        `on_read` hears the UID of each study that is retrieved.
+        """
         self._catalogue = catalogue
         self._outgoing = outgoing
         self._destinations = destinations
         self._default_character_set = default_character_set
         self._counters = counters
+        self._on_read = on_read
 
     async def get(self, operation: Operation, *, model: Model, options: QueryOptions) -> None:
         """Answer one C-GET; the peer must have taken the SCP role for what it wants."""
@@ -144,13 +149,17 @@ class RetrieveService:
                 operation.data, operation.transfer_syntax, self._default_character_set()
             )
             selection = plan_selection(identifier, model, options)
-            return await select(self._catalogue, selection)
+            found = await select(self._catalogue, selection)
         except IdentifierUnreadable as error:
             await self._refuse(operation, Status.UNABLE_TO_PROCESS, error)
         except IdentifierMismatch as error:
             await self._refuse(operation, Status.MISMATCH, error, error.tags)
         except ScrignoError as error:
             await self._refuse(operation, Status.CANNOT_COUNT_MATCHES, error)
+        else:
+            for study_uid in {each.study_instance_uid for each in found}:
+                self._on_read(study_uid)
+            return found
         return None
 
     async def _refuse(

@@ -9,6 +9,7 @@ from aiohttp import web
 from scrigno.health.alerts import Alert, Change, Silence
 from scrigno.health.texts import alert_text
 
+from .answers import moment
 from .bodies import number, read_object, text
 from .errors import BadBody
 from .rooms import Rooms, author_of, caller_of
@@ -23,10 +24,6 @@ def language_of(request: web.Request, rooms: Rooms) -> str:
     asked = request.query.get("language", "")
     account = caller_of(request).session.account
     return asked or account.language or rooms.settings.current.language.value
-
-
-def _moment(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat(timespec="seconds")
 
 
 def alert_json(alert: Alert, language: str) -> dict[str, Any]:
@@ -44,12 +41,12 @@ def alert_json(alert: Alert, language: str) -> dict[str, Any]:
         "explanation": words.explanation,
         "next_step": words.next_step,
         "values": dict(alert.values),
-        "since": _moment(alert.since),
-        "last_seen": _moment(alert.last_seen),
-        "cleared_at": _moment(alert.cleared_at),
+        "since": moment(alert.since),
+        "last_seen": moment(alert.last_seen),
+        "cleared_at": moment(alert.cleared_at),
         "count": alert.count,
         "acknowledged_by": alert.acknowledged_by,
-        "acknowledged_at": _moment(alert.acknowledged_at),
+        "acknowledged_at": moment(alert.acknowledged_at),
         "comment": alert.comment,
     }
 
@@ -57,7 +54,7 @@ def alert_json(alert: Alert, language: str) -> dict[str, Any]:
 def _change(change: Change, language: str) -> dict[str, Any]:
     return {
         "sequence": change.sequence,
-        "at": _moment(change.at),
+        "at": moment(change.at),
         "action": change.action,
         "alert": alert_json(change.alert, language) if change.alert else None,
         "silence": _silence(change.silence) if change.silence else None,
@@ -67,7 +64,7 @@ def _change(change: Change, language: str) -> dict[str, Any]:
 def _silence(silence: Silence) -> dict[str, Any]:
     return {
         "id": silence.silence_id,
-        "until": _moment(silence.until),
+        "until": moment(silence.until),
         "user": silence.user,
         "alert_id": silence.alert_id,
         "code": silence.code,

@@ -12,11 +12,18 @@ import scrigno
 from . import (
     account_api,
     alerts_api,
+    audit_api,
     box_api,
+    care_api,
+    copies_api,
     dicom_api,
+    inbox_api,
+    index_api,
     machine_api,
+    patients_api,
     settings_api,
     studies_api,
+    trash_api,
 )
 from .bodies import LARGEST_BYTES
 from .event_stream import EventHub, event_route
@@ -72,6 +79,13 @@ def all_routes(pictures: Pictures) -> list[Route]:
         *box_api.ROUTES,
         *alerts_api.ROUTES,
         *machine_api.ROUTES,
+        *care_api.ROUTES,
+        *copies_api.ROUTES,
+        *trash_api.ROUTES,
+        *inbox_api.ROUTES,
+        *patients_api.ROUTES,
+        *index_api.ROUTES,
+        *audit_api.ROUTES,
     ]
 
 

@@ -45,6 +45,11 @@ async def read_object(request: web.Request, *, limit: int = SMALL_BYTES) -> dict
     return value
 
 
+async def read_optional(request: web.Request) -> dict[str, Any]:
+    """Return the JSON object of the body, an empty one when there is no body; raises BadBody."""
+    return await read_object(request) if request.body_exists else {}
+
+
 def text(body: dict[str, Any], *names: str, default: str | None = None, most: int = 1024) -> str:
     """Return the text under the first of `names` that is there; raises BadBody."""
     for name in names:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the box is: its state in words, volumes, the inbox; and for machines, health and metrics."""
+"""How the box is: in words and where to send images; for machines, health and metrics."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -9,17 +9,12 @@ from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 import scrigno
-from scrigno.catalogue.records import InboxItem
 from scrigno.health.conditions import Condition
 from scrigno.health.texts import alert_text
 
 from .alerts_api import language_of
-from .bodies import number
-from .errors import NotFound
 from .rooms import Rooms
-from .routes import For, Route
-
-LAST_ID: Final = 2**53
+from .routes import Route
 
 
 def _condition(condition: Condition, language: str) -> dict[str, Any]:
@@ -77,55 +72,6 @@ async def get_status(request: web.Request, rooms: Rooms) -> Any:
     }
 
 
-def _inbox_item(kept: InboxItem) -> dict[str, Any]:
-    item = kept.item
-    return {
-        "id": kept.inbox_id,
-        "reason": item.reason,
-        "comment": item.comment,
-        "received_at": item.received_at.isoformat(timespec="seconds"),
-        "size_bytes": item.size,
-        "sop_class_uid": item.sop_class_uid,
-        "sop_instance_uid": item.sop_instance_uid,
-        "study_instance_uid": item.study_instance_uid,
-        "patient_name": item.patient_name.text(),
-        "patient_id": item.patient_id,
-        "door": item.origin.door,
-        "calling_ae": item.origin.calling_ae,
-        "called_ae": item.origin.called_ae,
-        "address": item.origin.address,
-    }
-
-
-async def list_inbox(request: web.Request, rooms: Rooms) -> Any:
-    """List what was kept aside: held, unreadable, same UID with other content."""
-    after = number(request.query, "after", lowest=0, highest=LAST_ID, default=0)
-    limit = number(request.query, "limit", lowest=1, highest=500, default=100)
-    items = await rooms.inbox.items(after=after, limit=limit)
-    return {
-        "counts": await rooms.catalogue.inbox_count(),
-        "items": [_inbox_item(each) for each in items],
-    }
-
-
-async def _item_id(request: web.Request, rooms: Rooms) -> int:
-    inbox_id = number(request.match_info, "id", lowest=1, highest=LAST_ID)
-    if await rooms.catalogue.inbox_get(inbox_id) is None:
-        raise NotFound("There is no such object in the inbox.")
-    return inbox_id
-
-
-async def accept_inbox_item(request: web.Request, rooms: Rooms) -> Any:
-    """Take a kept object into the archive."""
-    receipt = await rooms.inbox.accept(await _item_id(request, rooms))
-    return {"outcome": receipt.outcome, "study_instance_uid": receipt.study_uid}
-
-
-async def reject_inbox_item(request: web.Request, rooms: Rooms) -> Any:
-    """Delete a kept object for good."""
-    await rooms.inbox.reject(await _item_id(request, rooms))
-
-
 def health(rooms: Rooms) -> web.Response:
     """Answer 200 when images can be stored and read, 503 with the reasons when not."""
     readiness = rooms.box.readiness()
@@ -165,23 +111,9 @@ def metrics(rooms: Rooms) -> web.Response:
     )
 
 
-_ADMIN: Final = For.ADMINISTRATORS
-
 ROUTES: Final = (
     Route(
         method="GET", path="/status", work=get_status,
         about="Conditions, totals, volumes and where to send images",
-    ),
-    Route(
-        method="GET", path="/inbox", work=list_inbox, allowed=_ADMIN,
-        about="What was kept aside", query=("after", "limit"),
-    ),
-    Route(
-        method="POST", path=r"/inbox/{id:\d+}/accept", work=accept_inbox_item, allowed=_ADMIN,
-        about="Take a kept object into the archive", errors=("not-found", "inbox-refused"),
-    ),
-    Route(
-        method="POST", path=r"/inbox/{id:\d+}/reject", work=reject_inbox_item, allowed=_ADMIN,
-        about="Delete a kept object for good", errors=("not-found", "inbox-refused"),
     ),
 )  # fmt: skip

@@ -11,6 +11,7 @@ from aiohttp import web
 from scrigno.access.errors import TooManyAttempts, WeakPassword
 from scrigno.core.errors import ScrignoError
 from scrigno.settings.document import InvalidSettingsError
+from scrigno.volumes.states import ErrorKind, VolumeError
 
 PROBLEM_TYPE: Final = "application/problem+json"
 
@@ -63,6 +64,12 @@ class BadBody(RequestRefused):
     code = "bad-body"
 
 
+class AuditUnreadable(ScrignoError):
+    """The disk does not give the audit trail back."""
+
+    code = "audit-unreadable"
+
+
 class TooManyListeners(ScrignoError):
     """As many pages listen to events as the box serves."""
 
@@ -72,6 +79,7 @@ class TooManyListeners(ScrignoError):
 STATUS: Final[Mapping[str, int]] = {
     "access-denied": 403,
     "already-claimed": 409,
+    "audit-unreadable": 503,
     "bad-body": 400,
     "bad-configuration": 422,
     "bad-request": 400,
@@ -81,25 +89,50 @@ STATUS: Final[Mapping[str, int]] = {
     "command-refused": 409,
     "cross-origin": 403,
     "database-closed": 503,
-    "database-full": 503,
+    "database-damaged": 503,
+    "database-failed": 503,
+    "database-full": 507,
+    "database-locked": 503,
     "database-unavailable": 503,
+    "decision-overtaken": 409,
+    "decision-refused": 409,
     "decode-failed": 422,
     "decode-timeout": 504,
+    "engine-too-old": 503,
+    "header-incomplete": 422,
+    "header-unreadable": 422,
+    "imaging-busy": 503,
     "imaging-closed": 503,
     "inbox-refused": 409,
+    "inbox-waits": 503,
+    "index-unavailable": 503,
+    "key-conflict": 409,
     "last-administrator": 409,
     "method-not-allowed": 405,
     "no-durable-storage": 507,
     "no-pixel-data": 422,
     "no-such-frame": 404,
     "not-allowed": 403,
+    "not-dicom": 422,
     "not-found": 404,
     "not-logged-in": 401,
+    "not-taken-in": 503,
+    "nothing-to-delete": 404,
+    "object-too-large": 413,
     "object-unavailable": 503,
+    "object-unreadable": 422,
+    "query-interrupted": 503,
+    "schema-too-new": 503,
     "settings-changed-meanwhile": 409,
     "shutting-down": 503,
+    "spare-full": 507,
+    "staging-failed": 503,
+    "staging-full": 507,
+    "study-protected": 409,
     "too-many-attempts": 429,
     "too-many-listeners": 503,
+    "trash-refused": 409,
+    "uid-mismatch": 422,
     "unknown-account": 404,
     "unknown-peer": 404,
     "unknown-revision": 404,
@@ -117,6 +150,8 @@ STATUS: Final[Mapping[str, int]] = {
 def problem(error: ScrignoError) -> web.Response:
     """Return the answer for a refusal; an unknown code is the box's own fault, status 500."""
     status = STATUS.get(error.code, 500)
+    if isinstance(error, VolumeError) and error.kind is ErrorKind.FULL:
+        status = 507
     content: dict[str, Any] = {
         "type": f"urn:scrigno:problem:{error.code}",
         "title": HTTPStatus(status).phrase,

@@ -21,6 +21,8 @@ from scrigno.core.events import (
     InstanceStored,
     PeerRegistered,
     SettingsChanged,
+    StudyRemoved,
+    StudyReturned,
     VolumeChanged,
 )
 
@@ -50,7 +52,9 @@ class EventHub:
         told: tuple[tuple[type[Event], Heard], ...] = (
             (VolumeChanged, self._volume),
             (AlertChanged, self._alert),
-            (InstanceStored, self._stored),
+            (InstanceStored, self._study_changed),
+            (StudyRemoved, self._study_changed),
+            (StudyReturned, self._study_changed),
             (InstanceHeld, lambda event: self._tell("inbox", {"id": event.inbox_id})),
             (PeerRegistered, lambda event: self._tell("peers", {"name": event.peer_name})),
             (SettingsChanged, lambda event: self._tell("settings", {"revision": event.revision})),
@@ -103,7 +107,7 @@ class EventHub:
         }
         self._tell("alert", content)
 
-    def _stored(self, event: InstanceStored) -> None:
+    def _study_changed(self, event: InstanceStored | StudyRemoved | StudyReturned) -> None:
         if not self._streams:
             return
         self._studies[event.study_uid] = None

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The machine: disks by serial, arrays, heat, power; volumes and what people do to them."""
 
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +11,7 @@ from scrigno.health.disk_conditions import DiskFacts
 from scrigno.host.arrays import Array
 from scrigno.volumes.states import VolumeStatus
 
+from .answers import moment
 from .bodies import read_object, text
 from .errors import BadBody
 from .rooms import Rooms, author_of
@@ -117,7 +117,7 @@ def volume_json(status: VolumeStatus, rooms: Rooms) -> dict[str, Any]:
         "reason": status.reason,
         "paused": status.paused,
         "operator_reason": status.operator_reason,
-        "since": _moment(status.since),
+        "since": moment(status.since),
         "uuid": status.uuid,
         "disks": sorted(status.devices),
         "total_bytes": status.total_bytes,
@@ -137,12 +137,8 @@ def _progress(progress: Progress) -> dict[str, Any]:
         "done_bytes": progress.done_bytes,
         "bytes_per_s": progress.bytes_per_s,
         "left_s": progress.eta_s,
-        "started_at": _moment(progress.started_at),
+        "started_at": moment(progress.started_at),
     }
-
-
-def _moment(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat(timespec="seconds")
 
 
 async def list_volumes(request: web.Request, rooms: Rooms) -> Any:

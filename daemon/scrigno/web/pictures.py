@@ -175,6 +175,7 @@ class PictureRoutes:
         instance = await rooms.catalogue.instance(uid_of(request))
         if instance is None:
             raise NotFound("There is no such object.")
+        rooms.on_read(instance.study_instance_uid)
         return _response(await self._pictures.get(instance, look))
 
     async def get_study_thumbnail(self, request: web.Request, rooms: Rooms) -> Any:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the web application is composed of; the app room fills it in."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -11,9 +11,17 @@ from scrigno.access.access import Access
 from scrigno.access.audit import AuditTrail
 from scrigno.access.sessions import Session
 from scrigno.appliance.disks import Disks
+from scrigno.archive.backups import IndexBackups
+from scrigno.archive.cases import Cases
 from scrigno.archive.inbox import Inbox
+from scrigno.archive.indexkeeper import IndexKeeper
+from scrigno.archive.quarantine import Quarantine
 from scrigno.archive.replicate import Replicator
+from scrigno.archive.retention import Retention
 from scrigno.archive.retrieve import Retrieval
+from scrigno.archive.scrub import Scrubber
+from scrigno.archive.trash import Trash
+from scrigno.archive.verify import Verifier
 from scrigno.catalogue.catalogue import Catalogue
 from scrigno.core.clock import Clock
 from scrigno.core.counters import Counters
@@ -67,13 +75,15 @@ class Box(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rooms:
-    """Everything the handlers use."""
+    """Everything the handlers use; `on_read` hears the UID of each study that is looked at."""
 
     access: Access
     alerts: AlertBook
     audit: AuditTrail
+    backups: IndexBackups
     box: Box
     bus: EventBus
+    cases: Cases
     catalogue: Catalogue
     clock: Clock
     counters: Counters
@@ -82,10 +92,17 @@ class Rooms:
     frames: FrameCache
     imaging: ImagingPool
     inbox: Inbox
+    keeper: IndexKeeper
+    on_read: Callable[[str], None]
     peers: Peers
+    quarantine: Quarantine
     replicator: Replicator
+    retention: Retention
     retrieval: Retrieval
+    scrubber: Scrubber
     settings: SettingsStore
+    trash: Trash
+    verifier: Verifier
     volumes: Volumes
     watch: MachineWatch
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The study list and one study. Searches with a patient's name go by POST, not in the URL."""
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -14,9 +15,9 @@ from scrigno.catalogue.records import (
     StudyListQuery,
     StudyRow,
 )
-from scrigno.core.attributes import PersonName
 from scrigno.core.uids import is_uid
 
+from .answers import moment, person
 from .bodies import number, read_object
 from .errors import NotFound, RequestRefused
 from .rooms import Rooms
@@ -29,19 +30,11 @@ MOST_VALUES: Final = 200
 _OWN_KEYS: Final = frozenset({"search", "sort", "order", "offset", "limit", "filters"})
 
 
-def _name(name: PersonName) -> dict[str, str]:
-    return {
-        "alphabetic": name.alphabetic,
-        "ideographic": name.ideographic,
-        "phonetic": name.phonetic,
-    }
-
-
-def study_json(row: StudyRow) -> dict[str, Any]:
+def _study(row: StudyRow) -> dict[str, Any]:
     """Return one line of the list as JSON values; dates and times as DICOM writes them."""
     return {
         "study_instance_uid": row.study_instance_uid,
-        "patient_name": _name(row.patient_name),
+        "patient_name": person(row.patient_name),
         "patient_id": row.patient_id,
         "issuer_of_patient_id": row.issuer_of_patient_id,
         "patient_birth_date": row.patient_birth_date,
@@ -54,7 +47,7 @@ def study_json(row: StudyRow) -> dict[str, Any]:
         "study_id": row.study_id,
         "accession_number": row.accession_number,
         "study_description": row.study_description,
-        "referring_physician_name": _name(row.referring_physician_name),
+        "referring_physician_name": person(row.referring_physician_name),
         "institution_name": row.institution_name,
         "body_parts": row.body_parts,
         "modalities": row.modalities,
@@ -64,6 +57,26 @@ def study_json(row: StudyRow) -> dict[str, Any]:
         "received_first": row.received_first.isoformat(timespec="seconds"),
         "received_last": row.received_last.isoformat(timespec="seconds"),
     }
+
+
+async def _with_care(rows: Sequence[StudyRow], rooms: Rooms) -> list[dict[str, Any]]:
+    """Return lines with what the box knows of their copies.
+
+    `verified_on` is when the copy that was read back longest ago was read; null until all were.
+    """
+    uids = [row.study_instance_uid for row in rows]
+    verified, flags = await asyncio.gather(
+        rooms.catalogue.study_verified(uids), rooms.catalogue.study_flags(uids)
+    )
+    lines: list[dict[str, Any]] = []
+    for row in rows:
+        one = verified.get(row.study_instance_uid)
+        on = one.on if one is not None and not one.unverified else None
+        lines.append(
+            _study(row)
+            | {"verified_on": moment(on), "protected": flags[row.study_instance_uid].protected}
+        )
+    return lines
 
 
 def _series(row: SeriesRow) -> dict[str, Any]:
@@ -136,7 +149,11 @@ async def _page(rooms: Rooms, asked: Mapping[str, Any]) -> Any:
             limit=number(asked, "limit", lowest=0, highest=LARGEST_PAGE, default=50),
         )
     )
-    return {"total": page.total, "offset": offset, "rows": [study_json(row) for row in page.rows]}
+    return {
+        "total": page.total,
+        "offset": offset,
+        "rows": await _with_care(page.rows, rooms),
+    }
 
 
 def _filters(asked: object) -> Iterable[ListFilter]:
@@ -177,7 +194,9 @@ async def get_study(request: web.Request, rooms: Rooms) -> Any:
     found = await rooms.catalogue.study(uid_of(request))
     if found is None:
         raise NotFound("There is no such study.")
-    return {"study": study_json(found.study), "series": [_series(each) for each in found.series]}
+    rooms.on_read(found.study.study_instance_uid)
+    (line,) = await _with_care([found.study], rooms)
+    return {"study": line, "series": [_series(each) for each in found.series]}
 
 
 ROUTES: Final = (
