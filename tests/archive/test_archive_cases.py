@@ -146,17 +146,17 @@ async def test_a_lost_index_loses_no_decision(box: CaseBox, rebuilt_first: bool)
     undone = await box.cases.fix("1.9.1", changes={"patient_sex": "O"}, version=0, user="anna")
     await box.cases.undo(undone.decision_id, user="anna")
     wanted = await shown(box)
-    history = {one.token: one.phase for one in await box.cases.history()}
+    history = [(one.token, one.phase) for one in await box.cases.history()]
     await without_index(box)
     if rebuilt_first:
         await box.rebuilder.rebuild()
-        assert await box.cases.sync() == 6  # five decisions, one of them taken back
+        assert await box.cases.sync() == 5
     else:
-        assert await box.cases.sync() == 6  # five decisions, one of them taken back
+        assert await box.cases.sync() == 5
         await box.rebuilder.rebuild()
         assert await box.cases.sync() == 0
     assert await shown(box) == wanted
-    assert {one.token: one.phase for one in await box.cases.history()} == history
+    assert [(one.token, one.phase) for one in await box.cases.history()] == history
     assert await box.inbox.counts() == {}
     assert await box.catalogue.check() == []
     # and all of it can still be taken back, newest first
@@ -168,7 +168,7 @@ async def test_a_lost_index_loses_no_decision(box: CaseBox, rebuilt_first: bool)
         ("Bianchi^Carla", True),
     ]
     assert await box.inbox.counts() == {"unapproved-node": 1, "unreadable": 1}
-    assert first.token in history
+    assert first.token in dict(history)
 
 
 @pytest.mark.spec("ST-10")
@@ -208,7 +208,7 @@ async def test_what_one_volume_knows_comes_to_the_others(box: CaseBox) -> None:
     for key in files:
         (box.root / "backup1" / key).unlink()
     await without_index(box)
-    assert await box.cases.sync() == 2  # the decision, and that it was taken back
+    assert await box.cases.sync() == 1
     await box.cases.sync()
     assert box.on("backup1", "decisions") == files
     ((one,)) = await box.cases.history()
@@ -247,7 +247,7 @@ async def test_a_decision_about_a_patient_is_whole_whichever_step_the_process_di
         box = await opened(tmp_path / f"{what}-{step}", caring=True, **shape_of("merge"))
         try:
             box.recovery.start()
-            await box.until(lambda box=box: _same_everywhere(box))
+            await box.until(lambda box=box: _same_everywhere(box), 25)
             (decision,) = await box.cases.history()
             names = {row[2] for row in await shown(box)}
             if what == "merge":

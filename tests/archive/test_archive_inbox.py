@@ -593,7 +593,7 @@ async def test_a_decision_is_whole_whichever_step_the_process_dies_at(
     assert [int(code) for code in said.split()] == [EXIT_CODE] * len(jobs) + [0]
     shape = {"caring": True, "replicating": True} | shape_of(what)
     whole = await opened(tmp_path / "whole", **shape)
-    await whole.until(lambda: _calm(whole))
+    await whole.until(lambda: _calm(whole), 25)
     wanted = await whole.truth()
     await whole.close()
     for step in STEPS[what]:
@@ -602,7 +602,7 @@ async def test_a_decision_is_whole_whichever_step_the_process_dies_at(
             await _all_is_read_right(box)
             box.recovery.start()
             box.cases.start()
-            await box.until(lambda box=box: _calm(box))
+            await box.until(lambda box=box: _calm(box), 25)
             assert await box.truth() == wanted, step
             assert await box.catalogue.check() == [], step
             await box.until(lambda box=box: _alike(box))

@@ -9,6 +9,7 @@ is brought up to date in both directions. They hold patient data, as the images 
 import hashlib
 import json
 import logging
+from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime
@@ -80,12 +81,8 @@ class DecisionFiles:
                     there.add(key.removeprefix(f"{PREFIX}/").removesuffix(".json"))
         known = await self._catalogue.cases.names()
         learned = 0
-        for name in sorted(there):  # a decision sorts before its taking back
-            token = name.removesuffix(UNDONE)
-            phase = known.get(token)
-            undone = phase in (Phase.UNDONE, Phase.UNDOING)
-            if phase is None or (name.endswith(UNDONE) and not undone):
-                learned += await self._learn(volume, name)
+        for found in await self._unknown(volume, there, known):
+            learned += await self._catalogue.cases.learn(found)
         written = 0
         if volume.state in WRITABLE:
             for token, phase in known.items():
@@ -106,18 +103,23 @@ class DecisionFiles:
             key = decision_key(decision.token, undone=True)
             await volume.put_bytes(key, as_undone_file(decision))
 
-    async def _learn(self, volume: Volume, name: str) -> bool:
-        """Take over one file; one that is damaged is told and passed over."""
-        token = name.removesuffix(UNDONE)
-        decision = await self._read(volume, token)
-        if decision is None:
-            return False
-        if name.endswith(UNDONE):
-            fields = await self._fields(volume, name)
-            if fields is None:
-                return False
-            decision = _taken_back(decision, fields)
-        return await self._catalogue.cases.learn(decision)
+    async def _unknown(
+        self, volume: Volume, there: set[str], known: Mapping[str, Phase]
+    ) -> list[Decision]:
+        """Return what is new on a volume, in the order it was decided, without damaged files."""
+        found: list[Decision] = []
+        for token in sorted({name.removesuffix(UNDONE) for name in there}):
+            phase = known.get(token)
+            taken_back = token + UNDONE in there and phase not in (Phase.UNDONE, Phase.UNDOING)
+            if phase is not None and not taken_back:
+                continue
+            decision = await self._read(volume, token)
+            fields = await self._fields(volume, token + UNDONE) if taken_back else None
+            if decision is not None and fields is not None:
+                decision = _taken_back(decision, fields)
+            if decision is not None:
+                found.append(decision)
+        return sorted(found, key=lambda each: (each.decided_at, each.sequence))
 
     async def _read(self, volume: Volume, token: str) -> Decision | None:
         fields = await self._fields(volume, token)
