@@ -36,7 +36,5 @@ def distinct(sets: Iterable[Collection[str]]) -> int:
 
 def count(places: Iterable[Place], *, shared: bool) -> int:
     """Count the devices under `places`; `shared` counts two folders of one disk as two."""
-    if shared:
-        return sum(1 for _ in places)
     sets = [disks_of(place) for place in places]
-    return len(sets) if len(sets) < 2 else distinct(sets)
+    return len(sets) if shared else distinct(sets)
