@@ -34,6 +34,7 @@ from scrigno.volumes.states import ErrorKind, VolumeError, VolumeState
 from scrigno.volumes.volume import Volume
 
 from .quarantine import Why, displace
+from .standing import held_by
 
 log = logging.getLogger(__name__)
 
@@ -201,6 +202,11 @@ class CatchUp:
         """Tell whether the volume is still to be caught up."""
         return name in self._cases
 
+    def in_doubt(self, name: str) -> bool:
+        """Tell whether copies of before its fall are still to be read back."""
+        case = self._cases.get(name)
+        return case is not None and not case.verified
+
     async def note(self, name: str) -> None:
         """Have the index remember the case; raises DatabaseError."""
         case = self._cases.get(name)
@@ -273,29 +279,43 @@ class CatchUp:
             raise failures[0]
 
     async def _check(self, volume: Volume, key: StoredKey) -> None:
-        """Read one copy; a bad one is owed again and makes room."""
-        name = volume.spec.name
+        """Read one copy; a bad one is owed again and makes room, if the object stands elsewhere."""
+        name, uid = volume.spec.name, key.sop_instance_uid
+        if await self._standing(volume, key) == key.digest:
+            await self._catalogue.verified(uid, name, self._clock.now())
+            return
+        async with self._turn(uid):
+            # Once more, in its turn: it may have been changed or removed meanwhile, and a read that
+            # fails once is not enough to take a copy from its place.
+            now = await self._catalogue.stored_key(uid)
+            if now is None or name not in held_by(now):
+                return
+            digest = await self._standing(volume, now)
+            if digest == now.digest:
+                await self._catalogue.verified(uid, name, self._clock.now())
+                return
+            log.warning("volume %s: the copy of %s did not survive its fall", name, uid)
+            self._counters.add("catch_up_bad_copies", volume=name)
+            if digest is not None and now.staged_as is None and held_by(now) == (name,):
+                return  # a damaged copy is better than none; the scrub tells of it
+            # owed before the bad copy goes, so that a crash in between is made good too
+            await self._catalogue.copy_missing(uid, name)
+            if digest is not None:
+                await displace(volume, now.key, digest, Why.CHANGED if digest else Why.UNREADABLE)
+
+    async def _standing(self, volume: Volume, key: StoredKey) -> str | None:
+        """Return the digest of what stands there, "" when it cannot be read, None when it is gone.
+
+        Raises VolumeError when it is the volume that fails.
+        """
         try:
-            digest: str | None = (await volume.digest(key.key))[0]
+            return (await volume.digest(key.key))[0]
         except VolumeError as error:
             if error.kind is ErrorKind.MISSING:
-                digest = None
-            elif error.kind is ErrorKind.IO and volume.readable:
-                digest = ""  # this file, not the volume; the probe tells otherwise
-            else:
-                raise
-        if digest == key.digest:
-            await self._catalogue.verified(key.sop_instance_uid, name, self._clock.now())
-            return
-        log.warning(
-            "volume %s: the copy of %s did not survive its fall", name, key.sop_instance_uid
-        )
-        self._counters.add("catch_up_bad_copies", volume=name)
-        async with self._turn(key.sop_instance_uid):
-            # owed before the bad copy goes, so that a crash in between is made good too
-            await self._catalogue.copy_missing(key.sop_instance_uid, name)
-            if digest is not None:
-                await displace(volume, key.key, digest, Why.CHANGED if digest else Why.UNREADABLE)
+                return None
+            if error.kind is ErrorKind.IO and volume.readable:
+                return ""  # this file, not the volume; the probe tells otherwise
+            raise
 
     # copying -----------------------------------------------------------------------------------
 

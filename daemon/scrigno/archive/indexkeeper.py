@@ -501,6 +501,7 @@ class IndexKeeper:
         entries = [each for each in await self._staging.journal() if each.name not in known]
         for entry in entries:
             self._recovery.add(entry.name, entry.note)
+        self._recovery.look_again()  # an older index names entries that are gone
         return len(entries)
 
     def _progressed(self, done: int, total: int) -> None:

@@ -8,11 +8,12 @@ is recorded; one that cannot be taken in stays and is reported.
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Final
 
 from scrigno.catalogue.catalogue import Catalogue
+from scrigno.catalogue.records import StoredKey
 from scrigno.core.clock import Clock
 from scrigno.core.counters import Counters
 from scrigno.db.errors import DatabaseError
@@ -64,7 +65,7 @@ class Recovery:
         self._task: asyncio.Task[None] | None = None
         taking.on_pending = self.add
         staging.on_late = self.add
-        staging.when_back(self._look_again)
+        staging.when_back(self.look_again)
 
     @property
     def pending(self) -> int:
@@ -86,8 +87,8 @@ class Recovery:
         self._pending[name] = note
         self._wake.set()
 
-    def _look_again(self) -> None:
-        """Staging was away and is back, and with it what stands there."""
+    def look_again(self) -> None:
+        """List anew what stands in staging: it was away, or the index is another one."""
         self._listed = False
         self._wake.set()
 
@@ -122,7 +123,9 @@ class Recovery:
         if self._staging.failure:
             return False  # said already; we are told when it is back
         try:
+            rows = await self._catalogue.staged()
             entries = await self._staging.journal()
+            await self._forget_gone(rows, {entry.name for entry in entries})
             known = {row.staged_as for row in await self._catalogue.staged()}
             known |= await self._catalogue.lifecycle.staged_names()  # of what was deleted
         except (StagingFailed, DatabaseError) as error:
@@ -134,6 +137,18 @@ class Recovery:
         if self._pending:
             log.info("staging: %d objects of the last run are taken in again", len(self._pending))
         return True
+
+    async def _forget_gone(self, rows: Collection[StoredKey], standing: Collection[str]) -> None:
+        """Note of objects that their entry is gone: the disk is another, or the index is older.
+
+        Else the entry of such an object that is sent again would be let go at once, as one too
+        many. `rows` are older than `standing`, so that no entry is missed that was just made.
+        """
+        gone = [row.sop_instance_uid for row in rows if row.staged_as not in standing]
+        if gone:
+            log.warning("staging: the entries of %d objects are gone", len(gone))
+            self._counters.add("recovery_gone_entries", len(gone))
+            await self._catalogue.unstaged(gone)
 
     async def replay(self) -> None:
         """Try every pending entry once."""

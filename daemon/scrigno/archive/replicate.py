@@ -27,7 +27,7 @@ from scrigno.volumes.volume import Volume, Volumes
 
 from .arrivals import INBOX_PREFIX, sidecar_key
 from .catchup import CatchUp, Pace, Progress
-from .quarantine import displace
+from .quarantine import Why, displace
 from .receipts import IngestRules
 from .standing import may_go, standing_on
 
@@ -187,12 +187,19 @@ class Replicator:
         uuid = self._volumes.by_name(name).uuid
         return uuid is None or (self._uuids or {}).get(name) == uuid
 
-    def _doubted(self) -> list[str]:
-        """Return the volumes whose recorded copies are on another disk than the one there now."""
+    def doubted(self) -> list[str]:
+        """Return the volumes whose recorded copies do not count for now.
+
+        They are on another disk than the one there now, or of before its fall and not read back.
+        """
         if self._tidying is None:
             return []  # nobody has begun to compare
         names = [volume.spec.name for volume in self._volumes.ordered]
-        return [name for name in names if self._uuids is None or not self._is_same_disk(name)]
+        return [
+            name
+            for name in names
+            if self._uuids is None or not self._is_same_disk(name) or self._catch_up.in_doubt(name)
+        ]
 
     async def _remember(self) -> None:
         """Learn from the index which disks were there, and who was being caught up."""
@@ -399,9 +406,15 @@ class Replicator:
                 await displace(volume, debt.key, conflict.existing_digest)
             except StagingFailed:
                 # No source is left, but a disk that was adopted may have it all the while.
-                if (await volume.digest(debt.key))[0] != debt.digest:
+                if await _standing(volume, debt.key) != debt.digest:
                     raise
                 break
+            except VolumeError as error:
+                unread = error.volume == name and error.kind is ErrorKind.IO and again
+                if not unread or await _standing(volume, debt.key) != "":
+                    raise
+                # the copy is at hand, and only what stands in its place cannot be read
+                await displace(volume, debt.key, "", Why.UNREADABLE)
         if _is_kept(debt):
             await self._copy_sidecar(volume, debt)
         if self._catch_up.is_open(name) and (await volume.digest(debt.key))[0] != debt.digest:
@@ -430,7 +443,7 @@ class Replicator:
         await self._release([row for row in rows if self._may_go(row)])
 
     def _may_go(self, row: StoredKey) -> bool:
-        return may_go(row, self._volumes, self._rules(), self._doubted())
+        return may_go(row, self._volumes, self._rules(), self.doubted())
 
     async def _release(self, rows: Collection[StoredKey]) -> None:
         if self._staging.failure:
@@ -447,6 +460,7 @@ class Replicator:
 
     async def _tidy(self) -> None:
         """Release what no payment released: a volume left, or staging fills up."""
+        told = ""
         while True:
             try:
                 if self._uuids is None:
@@ -457,8 +471,13 @@ class Replicator:
                 if self._sweep.is_set() or self._nearly_full():
                     self._sweep.clear()
                     await self.tidy()
+                told = ""
             except (DatabaseError, StagingFailed) as error:
-                log.warning("staging: entries are not let go now: %s", error.reason)
+                if error.reason != told:
+                    log.warning("staging: entries are not let go now: %s", error.reason)
+                told = error.reason
+                self._sweep.set()  # again, a little later
+                await asyncio.sleep(FAILED_PAUSE_S)
             try:
                 async with asyncio.timeout(POLL_S):
                     await self._sweep.wait()
@@ -479,7 +498,7 @@ class Replicator:
             return
         gone = {row.staged_as for row in free}
         excess = self._staging.used_bytes - int(self._capacity * STAGING_LOW)
-        doubted = self._doubted()
+        doubted = self.doubted()
         early: list[StoredKey] = []
         for row in sorted(rows, key=lambda row: row.staged_as or ""):  # names sort by age
             if excess <= 0:
@@ -494,6 +513,21 @@ class Replicator:
                 len(early),
             )
             await self._release(early)
+
+
+async def _standing(volume: Volume, key: str) -> str | None:
+    """Return the digest of what stands there, "" when it cannot be read, None when nothing does.
+
+    Raises VolumeError when it is the volume that fails.
+    """
+    try:
+        return (await volume.digest(key))[0]
+    except VolumeError as error:
+        if error.kind is ErrorKind.MISSING:
+            return None
+        if error.kind is ErrorKind.IO and volume.readable:
+            return ""
+        raise
 
 
 def _is_kept(debt: Debt) -> bool:
