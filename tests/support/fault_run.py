@@ -224,6 +224,12 @@ class Rig:
             return []
         return list(answer["volumes"]) if status == 200 else []
 
+    def alerted(self) -> set[str]:
+        """Return the codes of all alerts that the book has ever raised in this row."""
+        _, answer = ask(self.box, "/viewer/api/alerts/history?limit=500", self.token, 10)
+        raised = (c["alert"] for c in answer["changes"] if c["action"] == "raised")
+        return {alert["code"] for alert in raised if alert}
+
     def all_well(self) -> bool:
         volumes = self.volumes()
         return bool(volumes) and all(
