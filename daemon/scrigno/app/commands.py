@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from scrigno import __version__
 
+from .care_commands import CareCommands
 from .control import Handler, Progress
 from .parts import Parts
 
@@ -46,6 +47,7 @@ class Commands:
             "volume-resume": self.volume_resume,
             "volume-force": self.volume_force,
             "volume-retire": self.volume_retire,
+            **CareCommands(self._parts, AUTHOR).table(),
         }
 
     async def status(self, _arguments: Arguments, _progress: Progress) -> Any:

@@ -2,7 +2,6 @@
 """One function a command: ask the daemon, print the answer."""
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,14 +11,9 @@ from scrigno import __version__
 from scrigno.core.errors import CommandError, ConfigError, ScrignoError
 from scrigno.settings.boot import load_config
 
-from . import words
-from .client import RefusedByDaemon, call
-
-DONE: Final = 0
-FAILED: Final = 1
-WRONG_USE: Final = 2
-
-Progress = Callable[[Mapping[str, Any]], None]
+from . import care, lone, words
+from .asking import DONE, FAILED, WRONG_USE, ask, complain, say, show
+from .client import RefusedByDaemon
 
 
 def run_command(options: argparse.Namespace) -> int:
@@ -28,59 +22,26 @@ def run_command(options: argparse.Namespace) -> int:
     try:
         return COMMANDS[name](options)
     except ConfigError as error:
-        _complain(error.sentence())
+        complain(error.sentence())
         return WRONG_USE
     except RefusedByDaemon as error:
-        _complain(error.sentence())
+        complain(error.sentence())
         return WRONG_USE if error.remote_code == ConfigError.code else FAILED
     except ScrignoError as error:
-        _complain(error.sentence())
+        complain(error.sentence())
         return FAILED
     except KeyboardInterrupt:
-        _complain("Stopped; what was done until now stays done.")
+        complain("Stopped; what was done until now stays done.")
         return FAILED
-
-
-def _complain(sentence: str) -> None:
-    sys.stderr.write(f"scrigno: {sentence}\n")
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
-
-
-def _state_dir(options: argparse.Namespace) -> Path:
-    config: Path = options.config
-    return load_config(config).state_dir
-
-
-def _ask(
-    options: argparse.Namespace, command: str, *, progress: bool = False, **arguments: Any
-) -> Any:
-    on_progress = _progress_line if progress and sys.stderr.isatty() else lambda _step: None
-    try:
-        return call(_state_dir(options), command, arguments, on_progress)
-    finally:
-        if progress and sys.stderr.isatty():
-            sys.stderr.write("\r\033[K")
-
-
-def _progress_line(step: Mapping[str, Any]) -> None:
-    sys.stderr.write(f"\r\033[K{words.progress(step)}")
-    sys.stderr.flush()
-
-
-def _show(options: argparse.Namespace, result: Any, text: Callable[[Any], str]) -> None:
-    _say(json.dumps(result, indent=2, ensure_ascii=False) if options.json else text(result))
 
 
 def _version(_options: argparse.Namespace) -> int:
-    _say(f"scrigno {__version__}")
+    say(f"scrigno {__version__}")
     return DONE
 
 
 def _setup_code(options: argparse.Namespace) -> int:
-    _say(_ask(options, "setup-code")["code"])
+    say(ask(options, "setup-code")["code"])
     return DONE
 
 
@@ -91,14 +52,14 @@ def _claim(options: argparse.Namespace) -> int:
             "No password came on standard input.",
             next_step=f"Give it like this: echo … | scrigno claim --user {options.user}",
         )
-    _ask(options, "claim", user=options.user, password=password)
-    _say(f"The box is claimed; {options.user} can log in.")
+    ask(options, "claim", user=options.user, password=password)
+    say(f"The box is claimed; {options.user} can log in.")
     return DONE
 
 
 def _status(options: argparse.Namespace) -> int:
-    result = _ask(options, "status")
-    _show(options, result, words.status)
+    result = ask(options, "status")
+    show(options, result, words.status)
     return DONE if result["ready"] else FAILED
 
 
@@ -108,43 +69,45 @@ def _import(options: argparse.Namespace) -> int:
         raise CommandError(
             f"There is no {missing[0]}.", next_step="Name a file or folder that exists."
         )
-    result = _ask(
+    result = ask(
         options,
         "import",
         progress=True,
         paths=[str(path.resolve()) for path in options.paths],
         recursive=not options.no_recursive,
     )
-    _show(options, result, words.import_report)
+    show(options, result, words.import_report)
     return FAILED if result["counts"].get("refused") else DONE
 
 
 def _verify(options: argparse.Namespace) -> int:
-    result = _ask(options, "verify", progress=True, study=options.study)
-    _show(options, result, words.verify_report)
+    if options.path is not None:
+        return lone.verify(options)
+    result = ask(options, "verify", progress=True, study=options.study)
+    show(options, result, words.verify_report)
     return DONE if result["copies_bad"] == result["repaired"] else FAILED
 
 
 def _rebuild(options: argparse.Namespace) -> int:
-    result = _ask(options, "rebuild-index", progress=True, volume=options.from_volume)
-    _show(options, result, words.rebuild_report)
+    result = ask(options, "rebuild-index", progress=True, volume=options.from_volume)
+    show(options, result, words.rebuild_report)
     return DONE
 
 
 def _reconcile(options: argparse.Namespace) -> int:
-    result = _ask(options, "reconcile", progress=True, fix=options.fix)
-    _show(options, result, words.reconcile_report)
+    result = ask(options, "reconcile", progress=True, fix=options.fix)
+    show(options, result, words.reconcile_report)
     return DONE if result["found"] == result["fixed"] else FAILED
 
 
 def _config_check(options: argparse.Namespace) -> int:
     load_config(options.config)
-    _say(f"{options.config} can be used.")
+    say(f"{options.config} can be used.")
     return DONE
 
 
 def _config_export(options: argparse.Namespace) -> int:
-    _say(_ask(options, "config-export")["yaml"])
+    say(ask(options, "config-export")["yaml"])
     return DONE
 
 
@@ -156,25 +119,25 @@ def _config_import(options: argparse.Namespace) -> int:
             text = options.file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise CommandError(f"{options.file} cannot be read: {error}.") from error
-    result = _ask(options, "config-import", yaml=text)
-    _say(f"Revision {result['revision']} is in force.")
+    result = ask(options, "config-import", yaml=text)
+    say(f"Revision {result['revision']} is in force.")
     return DONE
 
 
 def _config_history(options: argparse.Namespace) -> int:
-    for row in _ask(options, "config-history"):
-        _say(f"{row['revision']:5}  {row['at']}  {row['author']:12}  {row['why']}")
+    for row in ask(options, "config-history"):
+        say(f"{row['revision']:5}  {row['at']}  {row['author']:12}  {row['why']}")
     return DONE
 
 
 def _config_revert(options: argparse.Namespace) -> int:
-    result = _ask(options, "config-revert", revision=options.revision)
-    _say(f"Revision {result['revision']} is in force, with the values of {options.revision}.")
+    result = ask(options, "config-revert", revision=options.revision)
+    say(f"Revision {result['revision']} is in force, with the values of {options.revision}.")
     return DONE
 
 
 def _volume_list(options: argparse.Namespace) -> int:
-    _show(options, _ask(options, "volume-list"), words.volume_table)
+    show(options, ask(options, "volume-list"), words.volume_table)
     return DONE
 
 
@@ -185,8 +148,8 @@ def _volume_verb(options: argparse.Namespace) -> int:
         for name in ("force", "reason", "path")
         if (value := getattr(options, name, None)) is not None
     }
-    result = _ask(options, f"volume-{verb}", name=options.name, **given)
-    _show(options, result, words.volume_table)
+    result = ask(options, f"volume-{verb}", name=options.name, **given)
+    show(options, result, words.volume_table)
     return DONE
 
 
@@ -209,4 +172,5 @@ COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
         f"volume {verb}": _volume_verb
         for verb in ("adopt", "replace", "add", "pause", "resume", "force", "retire")
     },
+    **care.COMMANDS,
 }

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Final
 
+from .care_parser import add_care
+
 SYSTEM_CONFIG: Final = Path("/etc/scrigno/scrigno.yaml")
 CHECKOUT_CONFIG: Final = Path("var/scrigno.yaml")  # what `make run` writes
 
@@ -61,6 +63,12 @@ def build_parser() -> argparse.ArgumentParser:
         "verify", parents=[common, as_json], help="read every copy again and compare its digest"
     )
     verify.add_argument("--study", metavar="UID", help="only this study")
+    verify.add_argument(
+        "--path",
+        type=Path,
+        metavar="FOLDER",
+        help="a volume that was pulled out of the box, mounted here; no daemon is needed",
+    )
     rebuild = commands.add_parser(
         "rebuild-index", parents=[common, as_json], help="make the index anew from the volumes"
     )
@@ -72,6 +80,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     _config_verbs(commands.add_parser("config", help="the settings and their history"), common)
     _volume_verbs(commands.add_parser("volume", help="the disks images live on"), [common, as_json])
+    add_care(commands, [common, as_json])
     commands.add_parser("version", help="print the version")
     return parser
 

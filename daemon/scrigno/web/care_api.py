@@ -6,6 +6,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from scrigno.archive.scrub import ScrubStatus
+from scrigno.catalogue.fixity import LostObject, SetAside
 
 from .answers import moment
 from .bodies import number, read_optional, text
@@ -73,22 +74,33 @@ async def resume_scrub(request: web.Request, rooms: Rooms) -> Any:
     return _scrubs(rooms)
 
 
+def set_aside_json(file: SetAside) -> dict[str, Any]:
+    """Return one file that was set aside."""
+    return {
+        "volume": file.volume,
+        "key": file.key,
+        "object_key": file.object_key,
+        "why": file.why,
+        "size_bytes": file.size,
+        "set_aside_at": moment(file.set_aside_at),
+    }
+
+
 async def list_quarantine(request: web.Request, rooms: Rooms) -> Any:
     """List the files that were set aside because they are not what the index says."""
     limit = number(request.query, "limit", lowest=1, highest=MOST_FILES, default=1000)
     files = await rooms.quarantine.items(request.query.get("volume") or None, limit)
+    return {"files": [set_aside_json(each) for each in files]}
+
+
+def lost_json(lost: LostObject) -> dict[str, Any]:
+    """Return one object of which no good copy can be read."""
     return {
-        "files": [
-            {
-                "volume": each.volume,
-                "key": each.key,
-                "object_key": each.object_key,
-                "why": each.why,
-                "size_bytes": each.size,
-                "set_aside_at": moment(each.set_aside_at),
-            }
-            for each in files
-        ]
+        "name": lost.name,
+        "study_instance_uid": lost.study_uid or None,
+        "kind": lost.kind,
+        "found_at": moment(lost.found_at),
+        "away": lost.away,
     }
 
 
@@ -98,16 +110,7 @@ async def list_lost(request: web.Request, rooms: Rooms) -> Any:
     found = await rooms.catalogue.lost_objects(request.query.get("after", ""), limit)
     return {
         "counts": await rooms.catalogue.lost_counts(),
-        "objects": [
-            {
-                "name": each.name,
-                "study_instance_uid": each.study_uid or None,
-                "kind": each.kind,
-                "found_at": moment(each.found_at),
-                "away": each.away,
-            }
-            for each in found
-        ],
+        "objects": [lost_json(each) for each in found],
     }
 
 

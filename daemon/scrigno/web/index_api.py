@@ -6,6 +6,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from scrigno.archive.backups import IndexBackup
+from scrigno.archive.index_state import RestoreReport
 
 from .answers import moment
 from .bodies import read_object, text
@@ -49,12 +50,8 @@ async def list_backups(request: web.Request, rooms: Rooms) -> Any:
     return {"backups": [backup_json(each) for each in await rooms.backups.listed()]}
 
 
-async def restore_index(request: web.Request, rooms: Rooms) -> Any:
-    """Put a backup in the place of the index and take in what is newer; the box runs on."""
-    body = await read_object(request)
-    volume, name = text(body, "volume", most=32), text(body, "name", most=200)
-    report = await rooms.keeper.restore(volume, name)
-    rooms.audit.record(author_of(request), "index-restored", name, details={"volume": volume})
+def restore_json(report: RestoreReport) -> dict[str, Any]:
+    """Return what a restore did."""
     return {
         "backup": backup_json(report.backup),
         "set_aside": report.set_aside,
@@ -62,6 +59,15 @@ async def restore_index(request: web.Request, rooms: Rooms) -> Any:
         "from_journal": report.from_journal,
         "skipped_volumes": report.skipped,
     }
+
+
+async def restore_index(request: web.Request, rooms: Rooms) -> Any:
+    """Put a backup in the place of the index and take in what is newer; the box runs on."""
+    body = await read_object(request)
+    volume, name = text(body, "volume", most=32), text(body, "name", most=200)
+    report = await rooms.keeper.restore(volume, name)
+    rooms.audit.record(author_of(request), "index-restored", name, details={"volume": volume})
+    return restore_json(report)
 
 
 ROUTES: Final = (
