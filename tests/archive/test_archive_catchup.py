@@ -273,3 +273,19 @@ def test_pace_knows_rate_and_time_left() -> None:
     assert (pace.progress("data").state, pace.progress("data").eta_s) == ("waiting", None)
     pace.end()
     assert pace.progress("data").state == "idle"
+
+
+async def test_an_index_that_is_closed_for_a_while_makes_nobody_spin(
+    box: Box, caplog: pytest.LogCaptureFixture
+) -> None:
+    await box.store(made(1))
+    await box.until(lambda: settled(box))
+    await box.replicator.close()
+    await box.catalogue.close()
+    box.replicator._uuids = None
+    box.replicator.start()
+    await asyncio.sleep(1.5)
+    assert caplog.text.count("entries are not let go now") == 1
+    assert not box.replicator.caught_up("data")
+    await box.catalogue.open()
+    await box.until(lambda: box.replicator.caught_up("data"))
