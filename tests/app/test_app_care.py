@@ -117,6 +117,15 @@ def test_alerts_backups_and_the_audit_trail_are_told_in_words(box: RunningBox) -
     assert box.ask("audit", "verify") == {"whole": True, "problems": []}
 
 
+@pytest.mark.spec("ST-6")
+def test_a_study_is_verified_and_the_answer_says_since_when(box: RunningBox) -> None:
+    study = studies(box)[0]
+    found = box.ask("verify", "--study", study)
+    assert (found["instances"], found["copies_bad"], found["unverified"]) == (2, 0, 0)
+    assert found["verified_on"]
+    assert "Every copy was read back" in box.cli("verify", "--study", study).stdout
+
+
 @pytest.mark.spec("ST-6", "ST-8")
 def test_a_lone_volume_is_checked_without_a_daemon(box: RunningBox) -> None:
     volume = box.root / "backup1"

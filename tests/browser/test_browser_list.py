@@ -87,3 +87,23 @@ def test_a_tap_on_a_row_opens_the_study_on_a_tablet(browser: Browser) -> None:
     send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [point]})
     send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
     browser.until_text(".corner.bottom-right", "1 / 12")
+
+
+@pytest.mark.spec("ST-6", "ST-7", "VW-2")
+def test_a_protected_study_is_marked_and_the_viewer_says_when_it_was_verified(
+    browser: Browser,
+) -> None:
+    studies = {path.name for path in (browser.box.root / "data" / "studies").iterdir()}
+    uid = min(studies)
+    assert browser.box.cli("protect", uid).returncode == 0
+    browser.box.wait_until_replicated()
+    assert browser.box.cli("verify", "--study", uid).returncode == 0
+    try:
+        browser.log_in()
+        browser.until("document.querySelectorAll('.col-description .tag').length === 1")
+        assert browser.text(".col-description .tag") == "Protected"
+        browser.open(f"#/viewer?studyinstanceuid={uid}")
+        browser.until_text(".viewer-title p", "Verified ")
+        browser.until_text(".viewer-title p", "Protected")
+    finally:
+        browser.box.cli("protect", uid, "--off")

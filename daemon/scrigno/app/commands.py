@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from scrigno import __version__
+from scrigno.web.answers import moment
 
 from .care_commands import CareCommands
 from .control import Handler, Progress
@@ -126,7 +127,7 @@ class Commands:
                 study_uid=arguments.get("study"),
                 progress=lambda done, total: progress(done, total, "images"),
             )
-        return asdict(report)
+        return {**asdict(report), "verified_on": moment(report.verified_on)}
 
     async def rebuild_index(self, arguments: Arguments, progress: Progress) -> Any:
         """Make the index anew from the volumes."""

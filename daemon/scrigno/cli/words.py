@@ -113,6 +113,8 @@ def verify_report(answer: Json) -> str:
         + (" (repaired from a good copy)" if each["repaired"] else "")
         for each in answer["bad"]
     ]
+    if answer["verified_on"] and not answer["unverified"]:
+        lines.append(f"Every copy was read back and is right since {answer['verified_on']}.")
     return "\n".join(lines)
 
 

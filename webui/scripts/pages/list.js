@@ -225,7 +225,8 @@ function date(row) {
 
 function description(row) {
   const below = [row.body_parts.join(", "), row.institution_name].filter(Boolean).join(" · ");
-  return [h("span", { class: "clamp" }, row.study_description), h("span", { class: "second" }, below)];
+  const mark = row.protected && h("span", { class: "tag" }, t("list.protected"));
+  return [h("span", { class: "clamp" }, row.study_description), h("span", { class: "second" }, mark, mark && below ? " " : "", below)];
 }
 
 function images(row) {

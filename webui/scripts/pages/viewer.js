@@ -3,7 +3,7 @@
 
 import * as api from "../api.js";
 import { h, icon } from "../dom.js";
-import { dicomDate, number, personName, t } from "../i18n.js";
+import { dicomDate, moment, number, personName, t } from "../i18n.js";
 import { banner } from "../shell.js";
 import { framesOf } from "../viewer/stack.js";
 import { Stage } from "../viewer/stage.js";
@@ -74,7 +74,10 @@ export function viewerPage(parameters) {
     const [name, other] = personName(row.patient_name);
     title.textContent = name || t("list.noname");
     const sex = row.patient_sex && ["M", "F", "O"].includes(row.patient_sex) ? t(`sex.${row.patient_sex.toLowerCase()}`) : row.patient_sex;
-    subtitle.textContent = [row.study_description, dicomDate(row.study_date)].filter(Boolean).join(" · ");
+    const verified = row.verified_on ? t("viewer.verified", { time: moment(row.verified_on) }) : t("viewer.unverified");
+    const parts = [row.study_description, dicomDate(row.study_date), verified, row.protected && t("list.protected")];
+    subtitle.textContent = parts.filter(Boolean).join(" · ");
+    subtitle.title = t("viewer.verified.hint");
     const lines = [name, other, row.patient_id, [dicomDate(row.patient_birth_date), sex].filter(Boolean).join(" · "), row.institution_name];
     stage.corners["top-left"].replaceChildren(...lines.filter(Boolean).map((text) => h("div", {}, text)));
   }
