@@ -35,8 +35,8 @@ def _dies(how: int) -> Callable[[Rig], Fault]:
 def _device_dies(rig: Rig) -> Fault:
     rig.data.device_dies()
     yield
-    rig.data.device_back()
-    rig.check("the box lets go of the dead disk", not rig.data.busy)
+    rig.check("it is known that it cannot be read", rig.state() == "offline", rig.state())
+    rig.repaired("data", rig.data.device_back)
 
 
 def _power_cut_and_back(rig: Rig) -> Fault:
@@ -70,13 +70,13 @@ def _slow(rig: Rig) -> Fault:
 def _error_makes_it_read_only(rig: Rig) -> Fault:
     rig.data.fs_error()
     yield
-    rig.data.revive()
+    rig.repaired("data", rig.data.revive)
 
 
 def _remounted_read_only(rig: Rig) -> Fault:
     rig.data.read_only()
     yield
-    rig.data.revive()
+    rig.repaired("data", rig.data.revive)
 
 
 def _error_is_ignored(rig: Rig) -> Fault:
@@ -90,7 +90,7 @@ def _error_is_ignored(rig: Rig) -> Fault:
     rig.check("nothing new stands there", before == after, f"{after - before} new")
     rig.check("images are taken meanwhile", rig.acknowledged_since(since) > 0)
     yield
-    rig.data.revive()
+    rig.repaired("data", rig.data.revive)
 
 
 def _fsync_lies(rig: Rig) -> Fault:
@@ -359,7 +359,7 @@ ROWS = (
     Row(
         number="10", name="ext4 with errors=continue meets corruption",
         break_it=_error_is_ignored, disk_options={"data": {"mount": ("-o", "errors=continue")}},
-        bars=like(IO_ERROR, alerts=OFFLINE),
+        bars=like(IO_ERROR, alerts=("volume-readonly", "filesystem-errors")),
     ),
     Row(
         number="11", name="fsync fails once and then lies", break_it=_fsync_lies,

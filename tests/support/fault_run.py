@@ -224,6 +224,15 @@ class Rig:
             return []
         return list(answer["volumes"]) if status == 200 else []
 
+    def repaired(self, name: str, repair: Callable[[], None]) -> None:
+        """Repair a disk that the box still reads from, as an operator does: pause it first."""
+        paused = self.box.cli("volume", "pause", name)
+        repair()
+        resumed = self.box.cli("volume", "resume", name)
+        self.check("pause and resume work", not paused.returncode and not resumed.returncode,
+                   paused.stderr + resumed.stderr)  # fmt: skip
+        self.check("the box lets go of the disk", not self.disks[name].busy)
+
     def alerted(self) -> set[str]:
         """Return the codes of all alerts that the book has ever raised in this row."""
         _, answer = ask(self.box, "/viewer/api/alerts/history?limit=500", self.token, 10)
