@@ -166,3 +166,21 @@ async def test_looking_at_a_study_is_noted_as_reading_it(box, anna):
     await anna.ask("GET", f"/instances/{uids[0]}/frames/1/rendered")
     await reads.write()
     assert (await box.parts.catalogue.study_flags([study]))[study].last_read_at is not None
+
+
+@pytest.mark.spec("ST-7", "DN-6")
+async def test_retrieving_a_study_is_noted_as_reading_it(box, anna, tmp_path):
+    await box.take_in(images=1)
+    study = (await study_of(anna))["study_instance_uid"]
+    peer = {"name": "ws", "ae_title": "WS", "host": "127.0.0.1", "port": 11112}
+    await anna.json("POST", "/peers", status=201, json=peer)
+    port = (await anna.json("GET", "/status"))["providers"][0]["port"]
+    got = await asyncio.create_subprocess_exec(
+        "/usr/bin/getscu", "-S", "-aet", "WS", "-aec", "SCRIGNO", "-od", str(tmp_path),
+        "-k", "QueryRetrieveLevel=STUDY", "-k", f"StudyInstanceUID={study}",
+        "127.0.0.1", str(port),
+    )  # fmt: skip
+    assert await got.wait() == 0
+    assert len(await asyncio.to_thread(lambda: list(tmp_path.glob("CT*")))) == 1
+    await box.parts.archive.reads.write()
+    assert (await box.parts.catalogue.study_flags([study]))[study].last_read_at is not None
