@@ -86,6 +86,10 @@ class Attempt:
         self._volumes = volumes
         self._candidates: list[Volume] = []
         self._no_staging = False  # it failed, or is silent
+        self._unsure = (
+            False  # staging failed after the bytes were in its file: it may have lost them
+        )
+        self._unproved: set[Volume] = set()  # that copied from staging's file
         self._new: list[Volume] = []  # where the object was not before
         self._reasons: list[str] = []
         self._tries: Counter[str] = Counter()  # by volume, those that failed
@@ -102,6 +106,8 @@ class Attempt:
         self._no_staging = not sealed.keepable or bool(self._staging.failure)
         if not sealed.written and not self._post_puts():
             await self._write()
+        elif self._no_staging and sealed.written and not sealed.in_spare:
+            self._unsure = True
         # the volumes first: their request is away before staging's fsync begins
         self._start_puts()
         if not self._no_staging or sealed.name is not None:
@@ -109,6 +115,9 @@ class Attempt:
         elif not sealed.written:
             await self._write()
         await self._until_enough()
+        while self._unsure and not await self._read_back():
+            self._start_puts()
+            await self._until_enough()
         if self._conflict is not None:
             raise self._conflict
         if not self.stored:
@@ -232,6 +241,7 @@ class Attempt:
             yield chosen
 
     async def _put(self, volume: Volume, posted: Posted | None = None) -> None:
+        from_memory = self._sealed.in_spare
         try:
             result = await self._put_from_good_source(volume, posted)
         except VolumeError as error:
@@ -248,15 +258,23 @@ class Attempt:
         self.stored.append(volume)
         if result.outcome is PutOutcome.STORED:
             self._new.append(volume)
+            if not from_memory:
+                self._unproved.add(volume)
 
     async def _put_from_good_source(self, volume: Volume, posted: Posted | None) -> PutResult:
-        """Put; once more from memory when it is staging, the source, that cannot be read."""
+        """Put; from memory when it is staging, the source, that cannot be read or has failed."""
+        if self._unsure:
+            await self._sealed.to_spare()
+        sealed, from_staging = self._sealed, not self._sealed.in_spare
         try:
             return await self._put_to(volume, posted)
         except VolumeError as error:
-            if error.kind is not ErrorKind.IO or not await self._sealed.source_is_bad():
+            if error.kind is not ErrorKind.IO or not from_staging:
                 raise
-        await self._sealed.to_spare()
+            # another put may have brought it to memory meanwhile
+            if not sealed.in_spare and not await sealed.source_is_bad():
+                raise
+        await sealed.to_spare()
         return await self._put_to(volume, None)
 
     async def _put_to(self, volume: Volume, posted: Posted | None) -> PutResult:
@@ -300,8 +318,33 @@ class Attempt:
             self._without_staging(error)
             if not self._sealed.written:
                 self._send_posted(await self._sealed.to_spare())
+            else:
+                self._unsure = True
         else:
             self.staged = True
+
+    async def _read_back(self) -> bool:
+        """Read the copies that were made from staging's file; False when one is not right.
+
+        After a failed fsync the kernel calls the lost pages clean, and the file reads as zeros. A
+        copy that is wrong goes, if this attempt has made it.
+        """
+        doubtful = [volume for volume in self.stored if volume in self._unproved]
+        all_right = True
+        for volume in doubtful:
+            self._unproved.discard(volume)
+            try:
+                if (await volume.digest(self._key))[0] == self._sealed.digest:
+                    continue
+                self._reasons.append(f"volume {volume.name}: staging had lost the bytes")
+                await volume.remove(self._key)
+                self._new.remove(volume)
+                self._candidates.append(volume)
+            except VolumeError as error:
+                self._reasons.append(error.reason)
+            self.stored.remove(volume)
+            all_right = False
+        return all_right
 
     def _without_staging(self, error: Exception) -> None:
         self._no_staging = True

@@ -98,6 +98,7 @@ class Placement:
         sealed = await self._source(journal_name, key, digest, sources)
         volume = self._volumes.by_name(target)
         try:
+            await sealed.settle()
             result = await volume.put(key, fd=sealed.fd, size=sealed.size, digest=sealed.digest)
         except VolumeError as error:
             if error.kind is not ErrorKind.IO or not await sealed.source_is_bad():

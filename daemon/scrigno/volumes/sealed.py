@@ -6,6 +6,7 @@ spare spool, from the buffers in which they came or, verified, back from staging
 """
 
 import asyncio
+import contextlib
 import errno
 import hashlib
 import json
@@ -240,6 +241,26 @@ class Sealed:
             self._moving = asyncio.ensure_future(self._move())
             self._moving.add_done_callback(lambda done: done.cancelled() or done.exception())
         return await asyncio.shield(self._moving)
+
+    async def settle(self) -> None:
+        """See that a copy made of it is right although nobody keeps it in the journal.
+
+        Staging's file of such an object is never synced, so nobody would hear that the disk has
+        lost some of it. Raises StagingFull, StagingFailed when its bytes are not to be had.
+        """
+        if self.name is not None or self._spare is not None:
+            return
+        if self._parts:
+            with contextlib.suppress(StagingFull):
+                await self.to_spare()
+                return
+        try:
+            await self._file.run(os.fdatasync, self._file.fd)
+        except OSError as error:
+            self._staging.broken(error)
+            await self.to_spare()
+        except StagingFailed:
+            await self.to_spare()
 
     async def _move(self) -> int:
         file = self._spare
