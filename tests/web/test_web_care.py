@@ -3,9 +3,12 @@
 
 import asyncio
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+
+from scrigno.catalogue.fixity import Mark
 
 
 async def study_of(anna, patient: int = 0) -> dict:
@@ -73,6 +76,17 @@ async def test_a_study_is_verified_on_demand_and_a_bad_copy_is_repaired(box, ann
     assert [each["subject"] for each in trail["entries"]] == [study, study]
     await anna.ask("POST", "/studies/1.2.3/verify", status=404)
     await anna.ask("GET", "/studies/1.2.3/copies", status=404)
+
+
+@pytest.mark.spec("ST-6")
+async def test_a_study_is_not_called_verified_while_one_copy_was_never_read_back(box, anna):
+    (uid,) = await box.take_in(images=1)
+    await replicated(anna, 1)
+    for volume, wanted in (("data", False), ("backup1", True)):
+        mark = Mark(name=uid, volume=volume, at=datetime.now(UTC))
+        await box.parts.catalogue.copies_verified([mark])
+        row = await study_of(anna)
+        assert bool(row["verified_on"]) is wanted, volume
 
 
 @pytest.mark.spec("ST-6")
