@@ -241,6 +241,7 @@ class Box:
             staging_capacity_bytes=self.staging_capacity,
             turn=self.taking.turn,
         )
+        self.taking.doubted = self.replicator.doubted
         if self.replicating:
             self.taking.on_debt = self.replicator.nudge
             self.replicator.start()

@@ -3,6 +3,7 @@
 entries of staging that are gone. Nothing acknowledged may hang, or be let go, on account of them.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from archivebox import Box, made
 
 from scrigno.archive.standing import held_by
 from scrigno.catalogue.records import CopyState
-from scrigno.volumes.states import VolumeState
+from scrigno.volumes.states import ErrorKind, VolumeError, VolumeState
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -170,3 +171,63 @@ async def test_an_object_sent_again_to_a_new_staging_disk_stands_on_two_devices(
     assert row is not None
     held = [copy for copy in row.copies if copy.state is CopyState.HELD]
     assert len(held) + await box.staged() >= 2
+
+
+@pytest.mark.spec("ST-1", "ST-3")
+async def test_an_object_sent_again_stays_in_staging_while_its_other_copy_is_in_doubt(
+    live_box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = live_box
+    one = made(1)
+    await box.store(one)
+
+    async def let_go() -> bool:
+        return await box.staged() == 0
+
+    await box.until(let_go)
+    reading, read = asyncio.Event(), asyncio.Event()
+    verify = box.replicator._catch_up.verify
+
+    async def slowly(*args: object) -> None:
+        reading.set()
+        await read.wait()
+        await verify(*args)
+
+    monkeypatch.setattr(box.replicator._catch_up, "verify", slowly)
+    await pull(box, "data")
+    push(box, "data")
+    await reading.wait()
+    await box.store(one)
+    assert await box.staged() == 1
+    read.set()
+    await box.until(let_go)
+
+
+@pytest.mark.spec("DB-3", "ST-8")
+async def test_a_file_that_cannot_be_read_keeps_no_other_out_of_the_index(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a file of no row, nor one whose row has another size, nor one of the inbox."""
+    objects = [made(number) for number in range(1, 6)]
+    for one in objects:
+        await box.store(one)
+    await box.catalogue.forget_all()
+    await box.store(made(6))
+    cannot_be_read(box.root / "data" / objects[0].key)
+    cannot_be_read(box.root / "data" / made(6).key)
+    cannot_be_read(box.root / "data/inbox" / f"{'0' * 64}.dcm")
+    data = box.volumes.by_name("data")
+    digest = data.digest
+
+    async def with_a_bad_sector(key: str) -> tuple[str, int]:
+        if key == objects[1].key:
+            raise VolumeError("data", ErrorKind.IO, "Input/output error (EIO)")
+        return await digest(key)
+
+    monkeypatch.setattr(data, "digest", with_a_bad_sector)
+    report = await box.reconciler.reconcile(fix=True)
+    assert report.skipped == []
+    assert (await box.catalogue.totals()).instances == 4
+    assert [one.key for one in report.discrepancies if not one.fixed] == [objects[1].key]
+    assert (await box.catalogue.owed_to("data"))[0] == 1
+    assert await box.rebuilder.take_in_kept(data) == 0

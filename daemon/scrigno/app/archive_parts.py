@@ -153,7 +153,7 @@ def make_archive(
         turn=taking.turn,
         is_busy=is_busy,
     )
-    taking.on_debt = replicator.nudge
+    taking.on_debt, taking.doubted = replicator.nudge, replicator.doubted
     mender = Mender(
         catalogue=catalogue,
         volumes=volumes,

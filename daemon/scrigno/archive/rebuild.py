@@ -23,7 +23,7 @@ from scrigno.core.counters import Counters
 from scrigno.core.errors import CommandError
 from scrigno.imaging.errors import HeaderIncomplete, NotDicom
 from scrigno.imaging.part10 import FileHead, split
-from scrigno.volumes.states import VolumeError
+from scrigno.volumes.states import ErrorKind, VolumeError
 from scrigno.volumes.volume import Scanned, Volume, Volumes
 
 from .appraisal import UNREADABLE, Admit, Aside, appraise
@@ -141,7 +141,12 @@ class Rebuilder:
             async for key, size in files:
                 if not key.endswith(".dcm") or await self._catalogue.stored_key(key) is not None:
                     continue
-                digest, _ = await volume.digest(key)
+                try:
+                    digest, _ = await volume.digest(key)
+                except VolumeError as error:
+                    if error.kind is not ErrorKind.IO or not volume.readable:
+                        raise
+                    digest = ""  # this file, not the volume
                 if key != inbox_key(digest):
                     log.warning("volume %s: %s is damaged", volume.spec.name, key)
                     continue

@@ -23,11 +23,12 @@ from scrigno.core.uids import is_uid
 from scrigno.db.errors import DatabaseError
 from scrigno.imaging.errors import NotDicom
 from scrigno.imaging.part10 import split
-from scrigno.volumes.states import VolumeError, VolumeState
+from scrigno.volumes.states import ErrorKind, VolumeError, VolumeState
 from scrigno.volumes.volume import Volume, Volumes
 
 from .copies import OBJECTS_PREFIX, Difference, KeySet, differences, files_of, files_of_index
-from .quarantine import displace
+from .mend import STEADY
+from .quarantine import Why, displace
 from .rebuild import Rebuilder
 from .retrieve import META_BYTES
 
@@ -260,16 +261,30 @@ class Reconciler:
         """Have a copy made anew, from a good one."""
         await self._catalogue.copy_missing(row.sop_instance_uid, volume.spec.name)
         if kind is Kind.WRONG_SIZE and volume.state is VolumeState.ONLINE:
-            digest, _ = await volume.digest(row.key)
-            await displace(volume, row.key, digest)
+            digest = await self._read(volume, row.key)
+            await displace(volume, row.key, digest, Why.CONFLICT if digest else Why.UNREADABLE)
 
     async def _record(self, volume: Volume, row: StoredKey) -> None:
         """Count a file as a copy when its bytes are right, else leave it to replication."""
-        digest, _ = await volume.digest(row.key)
-        if digest == row.digest:
+        if await self._read(volume, row.key) == row.digest:
             await self._catalogue.paid(row.sop_instance_uid, volume.spec.name)
         else:
             await self._catalogue.owe([row.sop_instance_uid], volume.spec.name)
+
+    async def _read(self, volume: Volume, key: str) -> str:
+        """Return the digest of a file, "" when it is the file that cannot be read.
+
+        Raises VolumeError when it is the volume.
+        """
+        for last in (False, True):
+            try:
+                return (await volume.digest(key))[0]
+            except VolumeError as error:
+                if error.kind is not ErrorKind.IO or (last and volume.state not in STEADY):
+                    raise
+            if not last:
+                await asyncio.sleep(self._second_look_s)  # the probe tells whether it is the disk
+        return ""
 
     # files -------------------------------------------------------------------------------------
 
@@ -284,13 +299,24 @@ class Reconciler:
             return  # its row has come, or it is a copy of the wrong size, told by its row
         if await self._rebuilder.is_trashed(volume, uid, key, None):
             return  # it was deleted and is on its way into the trash
-        outcome = await self._rebuilder.take_in(volume, key) if fix else None
+        outcome = await self._take_in(volume, key) if fix else None
         fixed = outcome in (AddOutcome.NEW, AddOutcome.SAME)
         note = ""
         if fix and not fixed:
             different = outcome is AddOutcome.DIFFERENT
             note = "The index has another object of this UID." if different else "It is unreadable."
         report.add(Discrepancy(name, key, Kind.ORPHAN, fixed=fixed, note=note))
+
+    async def _take_in(self, volume: Volume, key: str) -> AddOutcome | None:
+        """Give a file a row; None when that cannot be, for which others do not wait."""
+        try:
+            return await self._rebuilder.take_in(volume, key)
+        except VolumeError as error:
+            if error.kind is not ErrorKind.IO:
+                raise
+        if await self._read(volume, key) == "":
+            return None
+        return await self._rebuilder.take_in(volume, key)
 
     async def _uid_of(self, volume: Volume, key: str) -> str | None:
         """Return the SOP Instance UID that a file is about, None when it is not there."""

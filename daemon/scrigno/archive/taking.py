@@ -78,6 +78,8 @@ class Taking:
         self._index_silent: asyncio.Task[None] | None = None  # waits until it answers again
         self.degraded = False  # the last object was acknowledged with too few devices
         self.on_debt: Callable[[], None] = lambda: None
+        # volumes whose recorded copies do not count for now
+        self.doubted: Callable[[], Collection[str]] = tuple
         # told of the folder of an image before it is put; what it answers is waited for
         self.on_folder: Callable[[str], Awaitable[None] | None] = lambda folder: None
         self.on_pending: Callable[[str, Mapping[str, str]], None] = lambda name, note: None
@@ -274,7 +276,7 @@ class Taking:
             if not rows:
                 await self._release(name)
             for row in rows:
-                if may_go(row, self._volumes, self._rules()):
+                if may_go(row, self._volumes, self._rules(), self.doubted()):
                     await self._release(name)
                     await self._catalogue.unstaged([row.sop_instance_uid])
         except DatabaseError as error:

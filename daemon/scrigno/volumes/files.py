@@ -218,7 +218,9 @@ def walk_folder(
         at_bound = bool(beyond) and name == beyond[0]
         if not is_folder:
             if not at_bound:
-                yield "/".join((*parts, name)), os.stat(name, dir_fd=folder).st_size
+                with contextlib.suppress(FileNotFoundError):  # removed since it was listed
+                    about = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                    yield "/".join((*parts, name)), about.st_size
             continue
         try:
             fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
