@@ -137,6 +137,7 @@ class Commands:
                 volume=arguments.get("volume"),
                 progress=lambda done, total: progress(done, total, "files"),
             )
+            await self._parts.archive.cases.sync()  # what was decided by hand is decided again
         seconds = asyncio.get_running_loop().time() - began
         return {**asdict(report), "seconds": round(seconds, 3)}
 
