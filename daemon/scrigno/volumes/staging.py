@@ -227,10 +227,12 @@ class Staging:
         fds, self._let_go = self._let_go, []
         self._close_aside(fds)
         self.spool.close()
-        for each in (hands, self._closer):
-            if each is not None:
-                self._leave_behind(each)
-        self._closer = None
+        if hands is not None:
+            self._leave_behind(hands)
+        if self._closer is not None:
+            self._closer.dismiss()
+            self._left_behind.append(self._closer)
+            self._closer = None
         deadline = time.monotonic() + (0.5 if self.failure else 5)
         # a thread that hangs in the kernel cannot be joined; it ends with the process
         while any(not each.gone for each in self._left_behind):
@@ -348,11 +350,7 @@ class Staging:
             self._buffers.append(buffer)
 
     def close_fd(self, fd: int, *, soon: bool) -> None:
-        """Close a descriptor in the executor, at once or with others a little later."""
-        hands = self._hands
-        if hands is None:
-            self._close_aside([fd])
-            return
+        """Close a descriptor in a thread, at once or with others a little later."""
         self._let_go.append(fd)
         if soon:
             self._close_let_go()
@@ -365,18 +363,22 @@ class Staging:
             self._closing.cancel()
             self._closing = None
         fds, self._let_go = self._let_go, []
-        if self._hands is None:
-            self._close_aside(fds)
-        else:
-            _ = self._hands.run(_close_all, fds)
+        self._close_aside(fds)
 
     def _close_aside(self, fds: list[int]) -> None:
-        """Close where it may take for ever: the last close of a file frees its blocks."""
+        """Close in a thread of its own: the last close of a file frees its blocks, and may hang.
+
+        Not in those that are left behind with a failed disk: what waits there is never done.
+        """
         if not fds:
             return
         if self._closer is None:
             self._closer = Hands(1, "staging-close")
         _ = self._closer.run(_close_all, fds)
+        if self._ticker is None:  # closed: it is the last job
+            self._closer.dismiss()
+            self._left_behind.append(self._closer)
+            self._closer = None
 
     # failing and coming back -------------------------------------------------------------------
 
