@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from archivebox import Box, made
 
+from scrigno.archive.receipts import IngestRules, StoreOutcome
 from scrigno.archive.standing import held_by
 from scrigno.catalogue.records import CopyState
+from scrigno.db.errors import DatabaseUnavailable
 from scrigno.volumes.states import ErrorKind, VolumeError, VolumeState
 
 pytestmark = pytest.mark.timeout(60)
@@ -231,3 +233,69 @@ async def test_a_file_that_cannot_be_read_keeps_no_other_out_of_the_index(
     assert [one.key for one in report.discrepancies if not one.fixed] == [objects[1].key]
     assert (await box.catalogue.owed_to("data"))[0] == 1
     assert await box.rebuilder.take_in_kept(data) == 0
+
+
+@pytest.mark.spec("ST-6", "ST-1")
+async def test_an_object_that_is_sent_again_takes_the_place_of_its_damaged_copy(box: Box) -> None:
+    """It is no rival of what the disk made of it."""
+    one = made(1, pixels=5000)
+    await box.store(one)
+    path = box.root / "data" / one.key
+    path.chmod(0o600)
+    path.write_bytes(bytes(len(one.file)))  # the digest of reception is still beside it
+    receipt = await box.store(one)
+    assert receipt.outcome is StoreOutcome.SAME
+    assert path.read_bytes() == one.file
+    assert box.set_aside("data") == [bytes(len(one.file))]
+    assert await box.inbox.counts() == {}
+    row = await box.catalogue.instance(one.uid)
+    assert row is not None
+    assert row.held_by() == ("data",)
+
+
+@pytest.mark.spec("ST-6", "ST-1")
+async def test_after_a_power_cut_the_journal_wins_over_a_copy_that_did_not_survive(
+    box: Box,
+) -> None:
+    one = made(1, pixels=5000)
+    await box.store(one)
+    path = box.root / "data" / one.key
+    path.chmod(0o600)
+    path.write_bytes(bytes(len(one.file)))
+    await box.catalogue.forget_all()  # and its row was not yet synced
+    box.recovery.start()
+    await box.until(lambda: box.recovery.listed and not box.recovery.pending)
+    assert path.read_bytes() == one.file
+    row = await box.catalogue.instance(one.uid)
+    assert row is not None
+    assert await box.retrieval.read(row, limit_bytes=1 << 20) == one.file
+
+
+@pytest.mark.spec("ST-5")
+async def test_an_entry_that_the_index_kept_in_staging_is_let_go_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules = IngestRules(max_object_bytes=64 << 20, ack_copies=1)
+    box = await Box(tmp_path, rules=rules, names=("data",)).open()
+    try:
+        box.recovery.start()
+        await box.until(lambda: box.recovery.listed)
+        sync, failures = box.catalogue.sync, [1]
+
+        async def failing_once() -> None:
+            if failures:
+                failures.pop()
+                raise DatabaseUnavailable("The system disk does not answer.")
+            await sync()
+
+        monkeypatch.setattr(box.catalogue, "sync", failing_once)
+        await box.store(made(1))
+        assert await box.staged() == 1
+
+        async def let_go() -> bool:
+            return await box.staged() == 0
+
+        await box.until(let_go)
+        assert box.on("data", "studies") == {made(1).key: made(1).file}
+    finally:
+        await box.close()

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -33,7 +33,7 @@ from .arrivals import Arrival, inbox_key, sidecar_key, to_note, to_sidecar
 from .errors import CapacityReached, IndexUnavailable
 from .failpoints import hit
 from .limits import StudyLimit
-from .quarantine import displace
+from .quarantine import Why, displace
 from .receipts import IngestRules, Receipt, StoreOutcome
 from .standing import is_enough, may_go
 
@@ -185,12 +185,42 @@ class Taking:
         if named is not None:
             await named
         try:
-            placed = await place(sealed, admit.key, to_note(arrival, sealed.digest, None))
+            placed = await self._placed(sealed, arrival, admit, place)
         except KeyConflict:
             return await self._keep_conflict(sealed, arrival, admit, place)
         hit("placed")
         self.degraded = placed.degraded
         return await self._record(sealed, arrival, admit, placed, place)
+
+    async def _placed(self, sealed: Sealed, arrival: Arrival, admit: Admit, place: Place) -> Placed:
+        """Place it; a damaged copy of its own makes room. Raises KeyConflict for a real one."""
+        note = to_note(arrival, sealed.digest, None)
+        while True:
+            try:
+                return await place(sealed, admit.key, note)
+            except KeyConflict as conflict:
+                if not await self._made_way(conflict, sealed.digest, arrival.sop_instance_uid):
+                    raise
+
+    async def _made_way(self, conflict: KeyConflict, digest: str, uid: str) -> bool:
+        """Set aside a copy of this very object that is damaged; False when it is another object's.
+
+        The digest kept beside the file tells the two apart, whether or not the index works.
+        """
+        volume = self._volumes.by_name(conflict.volume)
+        try:
+            found = await volume.check(conflict.key)
+            if found.beside != digest or found.digest == digest:
+                return False
+            with suppress(DatabaseError, TimeoutError):  # else the scrub finds that it is gone
+                async with self._index_time():
+                    await self._catalogue.copy_missing(uid, volume.name)
+            await displace(volume, conflict.key, found.digest, Why.CHANGED)
+        except VolumeError as error:
+            log.warning("volume %s: %s is damaged: %s", volume.name, conflict.key, error.reason)
+            return False
+        self._counters.add("ingest_damaged_copies", volume=volume.name)
+        return True
 
     async def _record(
         self, sealed: Sealed, arrival: Arrival, admit: Admit, placed: Placed, place: Place
@@ -236,10 +266,11 @@ class Taking:
         if result.outcome is records.AddOutcome.DIFFERENT:
             return await self._move_aside(sealed, arrival, admit, placed, place)
         new_here = result.outcome is records.AddOutcome.NEW
+        note = to_note(arrival, sealed.digest, None)
         if placed.staged_as and settled:
-            await self._release(placed.staged_as)
+            await self._release(placed.staged_as, note)
         elif placed.staged_as and not new_here:
-            await self._release_again(placed.staged_as)
+            await self._release_again(placed.staged_as, note)
         hit("released")
         if placed.owed:
             self.on_debt()
@@ -265,7 +296,7 @@ class Taking:
         volumes = [each for each in self._volumes.ordered if each.name in placed.copies]
         return not placed.owed and is_enough(volumes, self._rules())
 
-    async def _release_again(self, name: str) -> None:
+    async def _release_again(self, name: str, note: Mapping[str, str]) -> None:
         """Release the entry of an object that had its row before, as far as it is not needed.
 
         The row takes the entry as its own when it had none, so that the object stands on enough
@@ -274,10 +305,10 @@ class Taking:
         try:
             rows = await self._catalogue.staged([name])
             if not rows:
-                await self._release(name)
+                await self._release(name, note)
             for row in rows:
                 if may_go(row, self._volumes, self._rules(), self.doubted()):
-                    await self._release(name)
+                    await self._release(name, note)
                     await self._catalogue.unstaged([row.sop_instance_uid])
         except DatabaseError as error:
             log.warning("staging: entry %s is left for the next start: %s", name, error.reason)
@@ -349,10 +380,11 @@ class Taking:
                 pending=True,
             )
         hit("aside-recorded")
+        note = to_note(arrival, sealed.digest, aside.reason)
         if placed.staged_as and settled:
-            await self._release(placed.staged_as)
+            await self._release(placed.staged_as, note)
         elif placed.staged_as:
-            await self._release_again(placed.staged_as)
+            await self._release_again(placed.staged_as, note)
         if placed.owed:
             self.on_debt()
         self._bus.publish(InstanceHeld(inbox_id=inbox_id, reason=aside.reason))
@@ -455,17 +487,21 @@ class Taking:
         finally:
             self._index_silent = None
 
-    async def _release(self, name: str) -> None:
-        """Let staging forget an object; a failure only leaves work for the next start."""
+    async def _release(self, name: str, note: Mapping[str, str]) -> None:
+        """Let staging forget an object; what cannot be let go now is taken in once more."""
         try:
             # Until its row is durable the journal is what brings it back after a power cut.
             async with self._index_time():
                 await self._catalogue.sync()
             await self._staging.release(name)
-        except (DatabaseError, StagingFailed) as error:
+        except StagingFailed as error:  # seen again when it is back
             log.warning("staging: entry %s is left over: %s", name, error.reason)
+        except DatabaseError as error:
+            log.warning("staging: entry %s is left over: %s", name, error.reason)
+            self.on_pending(name, note)
         except TimeoutError:
             self._fell_silent()
+            self.on_pending(name, note)
 
     @asynccontextmanager
     async def turn(self, uid: str) -> AsyncIterator[None]:
