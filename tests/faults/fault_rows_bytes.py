@@ -18,17 +18,18 @@ BARS = like(IO_ERROR, next_ack_s=None, alert_s=None)
 
 def _chosen(rig: Rig, count: int) -> list[tuple[Made, Path]]:
     """Choose so many acknowledged objects that stand on the data volume and on the backup."""
-    rig.until(lambda: len(rig.ledger.entries) > count + 50, 60, "enough images")
-    everything = sorted(rig.ledger.entries.values(), key=lambda made: made.uid)
-    rig.chance.shuffle(everything)
     chosen: list[tuple[Made, Path]] = []
-    for made in everything:
-        path = _place(rig.data.path, made)
-        if path.exists() and _place(rig.backup.path, made).exists():
-            chosen.append((made, path))
-        if len(chosen) == count:
-            return chosen
-    raise AssertionError("too few images stand on both volumes")
+
+    def choose() -> bool:
+        chosen[:] = [
+            (made, _place(rig.data.path, made))
+            for made in sorted(rig.ledger.entries.values(), key=lambda made: made.uid)
+            if _place(rig.data.path, made).exists() and _place(rig.backup.path, made).exists()
+        ]
+        return len(chosen) >= count
+
+    rig.until(choose, 60, f"{count} images on both volumes")
+    return rig.chance.sample(chosen, count)
 
 
 def _place(volume: Path, made: Made) -> Path:

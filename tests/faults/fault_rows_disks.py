@@ -97,7 +97,7 @@ def _fsync_lies(rig: Rig) -> Fault:
     rig.data.fill_below()
     yield
     rig.data.make_room()
-    rig.data.revive()
+    rig.repaired("data", rig.data.revive)
 
 
 def _full(rig: Rig) -> Fault:
@@ -334,7 +334,7 @@ ROWS = (
         timing=Timing(impatient=False), note="the minute of damping is waited for",
     ),
     Row(
-        number="6", name="the data block device hangs", break_it=_hangs, short=briefly(16),
+        number="6", name="the data block device hangs", break_it=_hangs, short=briefly(12),
         disks={"data": "ext4@fuse", "backup1": "xfs"}, timing=Timing(fault_s=20),
         bars=like(HANG, alerts=OFFLINE),
     ),

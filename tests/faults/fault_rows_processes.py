@@ -272,7 +272,7 @@ def _workers_killed(rig: Rig) -> Fault:
             except psutil.NoSuchProcess:
                 continue
         rig.wait(rig.chance.uniform(3, 5))
-    rig.check("workers were killed", killed >= 4, killed)
+    rig.check("workers were killed", killed >= 2, killed)
     yield
 
 
@@ -411,7 +411,7 @@ def _same_uid_at_once(rig: Rig) -> Fault:
 def _rows() -> Iterator[Row]:
     yield Row(
         number="31a", name="kill -9 at random, again and again", break_it=_killed_again_and_again,
-        bars=INTERRUPTED, short=briefly(0, turns=4), timing=Timing(fault_s=0),
+        bars=INTERRUPTED, timing=Timing(fault_s=0),
         note="20 kills; tests/app/test_app_crash.py has 50 more",
     )  # fmt: skip
     yield Row(
