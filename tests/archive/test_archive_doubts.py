@@ -299,3 +299,30 @@ async def test_an_entry_that_the_index_kept_in_staging_is_let_go_later(
         assert box.on("data", "studies") == {made(1).key: made(1).file}
     finally:
         await box.close()
+
+
+@pytest.mark.spec("ST-1", "ST-5")
+async def test_a_full_staging_lets_go_only_of_what_was_read_back(filling_box: Box) -> None:
+    """With one copy left besides, that one must be there in truth."""
+    box = filling_box
+    await pull(box, "backup1")
+    objects = [made(number, pixels=8000) for number in range(1, 8)]
+    for one in objects:
+        await box.store(one)
+    for one in objects[:3]:  # nobody has noticed
+        path = box.root / "data" / one.key
+        path.chmod(0o600)
+        path.write_bytes(bytes(len(one.file)))
+    for number in range(20, 24):
+        await box.store(made(number, pixels=8000))
+    box.replicator._sweep.set()
+
+    async def let_go() -> bool:
+        return box.counters.value("staging_released_objects") >= 3
+
+    await box.until(let_go)
+    rows = [await box.catalogue.instance(one.uid) for one in objects[:4]]
+    assert [row is not None and row.staged_as is not None for row in rows] == [
+        *(True, True, True),
+        False,
+    ]

@@ -478,6 +478,9 @@ class Replicator:
                 told = error.reason
                 self._sweep.set()  # again, a little later
                 await asyncio.sleep(FAILED_PAUSE_S)
+            except Exception:  # a fault of ours must not fill staging up
+                log.exception("staging: entries are not let go now")
+                await asyncio.sleep(FAILED_PAUSE_S)
             try:
                 async with asyncio.timeout(POLL_S):
                     await self._sweep.wait()
@@ -504,7 +507,7 @@ class Replicator:
             if excess <= 0:
                 break
             standing = set(standing_on(row, self._volumes)) - set(doubted)
-            if row.staged_as not in gone and standing:
+            if row.staged_as not in gone and await self._reads_right(row, standing):
                 early.append(row)
                 excess -= row.size
         if early:
@@ -513,6 +516,18 @@ class Replicator:
                 len(early),
             )
             await self._release(early)
+
+    async def _reads_right(self, row: StoredKey, names: Collection[str]) -> bool:
+        """Read a copy back from its disk, since it may be the only one from now on."""
+        for name in names:
+            try:
+                found = await _standing(self._volumes.by_name(name), row.key)
+            except VolumeError:
+                continue
+            if found == row.digest:
+                await self._catalogue.verified(row.sop_instance_uid, name, self._clock.now())
+                return True
+        return False
 
 
 async def _standing(volume: Volume, key: str) -> str | None:
