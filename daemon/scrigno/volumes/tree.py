@@ -39,6 +39,7 @@ from .files import (
     write_probe,
 )
 from .folders import Directory, Folders, mount_id
+from .key_turns import KeyTurns
 from .keys import split_key
 from .marker import HARMLESS_ENTRIES, MARKER_NAME, Marker, read_marker
 from .protocol import Put, Space
@@ -72,6 +73,7 @@ class Tree:
         self._uuid: str | None = None
         self._lock = threading.Lock()  # protects publishing by rename
         self._folders = Folders()
+        self._turns = KeyTurns()  # who puts a name, or takes it away, is alone with it
         self._lists = Lists()
         self._vanished = 0  # folders that somebody else removed, since the last probe
 
@@ -217,7 +219,8 @@ class Tree:
         def put(folder: Directory) -> PutDone:
             return self._put_once(folder, name, source, size, digest, alive)
 
-        return self._in_folder(tuple(parts), put)
+        with self._turns.of(key, alive=alive):
+            return self._in_folder(tuple(parts), put)
 
     def _in_folder(self, parts: tuple[str, ...], work: Callable[[Directory], T]) -> T:
         """Do `work` in a folder, made if need be; once more when it was removed meanwhile."""
@@ -264,13 +267,12 @@ class Tree:
         *parts, name = split_key(target_key)
 
         def link(folder: Directory) -> PutDone:
-            return self._link_once(source_key, target_key, folder, name, alive)
+            return self._link_once(source_key, folder, name, alive)
 
-        return self._in_folder(tuple(parts), link)
+        with self._turns.of(source_key, target_key, alive=alive):
+            return self._in_folder(tuple(parts), link)
 
-    def _link_once(
-        self, source_key: str, target_key: str, folder: Directory, name: str, alive: Alive
-    ) -> PutDone:
+    def _link_once(self, source_key: str, folder: Directory, name: str, alive: Alive) -> PutDone:
         *source_parts, source_name = split_key(source_key)
         source_folder = self._existing(tuple(source_parts))
         listed = self._lists.find(source_folder.fd, source_name)
@@ -288,20 +290,20 @@ class Tree:
         except OSError as error:
             if error.errno not in _NO_LINKS or folder.was_removed(error):
                 raise
-            return self._link_by_copy(source_key, target_key, alive)
+            return self._link_by_copy(source_key, folder, name, alive)
         self._settle(folder, name, listed)
         return PutDone(Put.STORED, self.space().free_bytes)
 
-    def _link_by_copy(self, source_key: str, target_key: str, alive: Alive) -> PutDone:
+    def _link_by_copy(self, source_key: str, folder: Directory, name: str, alive: Alive) -> PutDone:
         # a filesystem without hard links (exFAT, some shares)
         digest, size, _ = self.digest(source_key, 0, alive)
         fd = self._open_file(source_key)
         try:
-            return self.put(target_key, fd, size, digest, alive)
+            return self._put_once(folder, name, fd, size, digest, alive)
         finally:
             os.close(fd)
 
-    def rename(self, source_key: str, target_key: str) -> bool:
+    def rename(self, source_key: str, target_key: str, alive: Alive = lambda: None) -> bool:
         """Give the object at `source_key` another name; durable on return.
 
         One step: it never stands under both names, and it needs no room but that of a directory
@@ -310,13 +312,14 @@ class Tree:
         """
         self._writable()
         source, target = split_key(source_key), split_key(target_key)
-        for _ in range(2):
-            try:
-                return self._rename_once(source, target)
-            except FileNotFoundError:
-                # the object is not there, or a cached directory was removed behind our back
-                self._folders.forget(source[:-1])
-                self._folders.forget(target[:-1])
+        with self._turns.of(source_key, target_key, alive=alive):
+            for _ in range(2):
+                try:
+                    return self._rename_once(source, target)
+                except FileNotFoundError:
+                    # the object is not there, or a cached directory was removed behind our back
+                    self._folders.forget(source[:-1])
+                    self._folders.forget(target[:-1])
         raise Refused(ErrorKind.MISSING, f"no object {source_key}")
 
     def _rename_once(self, source: tuple[str, ...], target: tuple[str, ...]) -> bool:
@@ -352,10 +355,14 @@ class Tree:
 
         self._in_folder(tuple(parts), replace)
 
-    def remove(self, key: str) -> bool:
+    def remove(self, key: str, alive: Alive = lambda: None) -> bool:
         """Unlink; durable on return. Folders that are empty then go too, the top one stays."""
         self._writable()
         parts = split_key(key)
+        with self._turns.of(key, alive=alive):
+            return self._remove(parts)
+
+    def _remove(self, parts: tuple[str, ...]) -> bool:
         for _ in range(2):
             try:
                 folder = self._existing(parts[:-1])

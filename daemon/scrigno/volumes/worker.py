@@ -68,7 +68,7 @@ class Worker:
             Op.PUT_BYTES: self._put_bytes,
             Op.LINK: self._link,
             Op.RENAME: self._rename,
-            Op.REMOVE: lambda body, *_: (pack({"removed": tree.remove(body["key"])}), None),
+            Op.REMOVE: self._remove,
             Op.STAT: lambda body, *_: (pack({"size": tree.stat(body["key"])}), None),
             Op.READ: self._read,
             Op.DIGEST: self._digest,
@@ -133,8 +133,11 @@ class Worker:
         self._tree.put_bytes(body["key"], content, from_reserve=body.get("reserve", False))
         return b"", None
 
-    def _rename(self, body: dict[str, Any], _given: int, _alive: Alive) -> Answer:
-        return pack({"moved": self._tree.rename(body["source"], body["target"])}), None
+    def _rename(self, body: dict[str, Any], _given: int, alive: Alive) -> Answer:
+        return pack({"moved": self._tree.rename(body["source"], body["target"], alive)}), None
+
+    def _remove(self, body: dict[str, Any], _given: int, alive: Alive) -> Answer:
+        return pack({"removed": self._tree.remove(body["key"], alive)}), None
 
     def _link(self, body: dict[str, Any], _given: int, alive: Alive) -> Answer:
         return _put_done(self._tree.link(body["source"], body["target"], alive)), None
