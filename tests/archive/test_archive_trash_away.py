@@ -259,3 +259,92 @@ async def test_a_study_deleted_twice_comes_back_twice(bin_: TrashBox) -> None:
         assert len(bin_.objects_on(volume, "studies")) == 4
         assert bin_.on(volume, "trash/") == {}
     await is_sound(bin_)
+
+
+@pytest.mark.spec("ST-7", "ST-3")
+@pytest.mark.parametrize("sent_again", [False, True])
+async def test_a_file_that_comes_late_for_an_undo_serves_the_next_deletion(
+    bin_: TrashBox, *, sent_again: bool
+) -> None:
+    """Brought back and deleted again while a volume was away, whose copy is then the last one."""
+    await filled(bin_)
+    first = await bin_.delete(STUDY)
+    await bin_.settled()
+    await bin_.take_away("backup1")
+    await bin_.trash.restore(first.trash_id, "anna")
+    await bin_.settled()
+    second = await bin_.delete(STUDY)
+    await bin_.settled()
+    assert bin_.objects_on("data", "studies") == []
+    assert len(bin_.objects_on("data", f"trash/{second.token}")) == 3
+    rival = made(1, SeriesDescription="Other")
+    await bin_.take_away("data")
+    await bin_.bring_back("backup1")
+    if sent_again:
+        await bin_.store(rival)
+    await bin_.settled()
+    assert bin_.objects_on("backup1", f"trash/{first.token}") == []
+    assert len(bin_.objects_on("backup1", f"trash/{second.token}")) == 3
+    assert bin_.objects_on("backup1", "studies") == [f"{rival.uid}.dcm"] * sent_again
+    done = await bin_.trash.restore(second.trash_id, "anna")
+    assert done.returned is not None
+    assert (done.returned.back, done.returned.kept) == ((2, 1) if sent_again else (3, 0))
+    assert await readable(bin_) == 3
+    await bin_.bring_back("data")
+    await bin_.settled()
+    await bin_.replicated()
+    assert [bin_.on(volume, "trash/") for volume in BOTH] == [{}, {}]
+    assert await readable(bin_) == 3
+    await is_sound(bin_)
+
+
+@pytest.mark.spec("ST-7", "ST-3")
+async def test_a_file_that_comes_late_goes_when_the_next_deletion_is_purged(
+    bin_: TrashBox,
+) -> None:
+    await filled(bin_)
+    first = await bin_.delete(STUDY)
+    await bin_.settled()
+    await bin_.take_away("backup1")
+    await bin_.trash.restore(first.trash_id, "anna")
+    second = await bin_.delete(STUDY)
+    await bin_.settled()
+    await bin_.trash.purge(second.trash_id, "anna")
+    await bin_.bring_back("backup1")
+    await bin_.settled()
+    await bin_.settled()
+    for volume in BOTH:
+        assert bin_.objects_on(volume, "studies") == []
+        assert bin_.on(volume, "trash/") == {}
+    await is_sound(bin_)
+
+
+@pytest.mark.spec("ST-7", "ST-3")
+async def test_a_late_file_is_handed_over_once_and_not_to_a_damaged_one(bin_: TrashBox) -> None:
+    await filled(bin_)
+    first = await bin_.delete(STUDY)
+    await bin_.settled()
+    await bin_.take_away("backup1")
+    await bin_.trash.restore(first.trash_id, "anna")
+    second = await bin_.delete(STUDY)
+    await bin_.settled()
+    await bin_.take_away("data")
+    old, new = (
+        [
+            bin_.root / "backup1-away" / "trash" / item.token / made(place).key.partition("/")[2]
+            for place in (1, 2, 3)
+        ]
+        for item in (first, second)
+    )
+    new[0].parent.mkdir(parents=True)
+    old[0].rename(new[0])  # the box was killed between moving it and noting that
+    new[1].write_bytes(b"damaged")
+    new[2].write_bytes(old[2].read_bytes())
+    await bin_.bring_back("backup1")
+    await bin_.settled()
+    assert bin_.objects_on("backup1", f"trash/{first.token}") == []
+    assert bin_.set_aside("backup1") == [b"damaged"]
+    done = await bin_.trash.restore(second.trash_id, "anna")
+    assert done.returned is not None
+    assert done.returned.back == 3
+    assert await readable(bin_) == 3

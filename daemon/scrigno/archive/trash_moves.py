@@ -12,7 +12,7 @@ from typing import Final
 from scrigno.catalogue.catalogue import Catalogue
 from scrigno.catalogue.gains import HELD
 from scrigno.catalogue.records import StoredInstance
-from scrigno.catalogue.trash_items import Place, TrashStep
+from scrigno.catalogue.trash_items import Heir, Place, Placed, TrashStep
 from scrigno.catalogue.values import moment
 from scrigno.volumes.states import ErrorKind, VolumeError
 from scrigno.volumes.volume import Volume
@@ -127,8 +127,38 @@ class Moves:
             await self._catalogue.verified(uid, volume.name, moment(copy.verified_at))
 
     async def late(self, volume: Volume, step: TrashStep) -> Place:
-        """Bring a file back whose object came back while the volume was away."""
+        """Bring a file back whose object came back while the volume was away.
+
+        When the object was deleted again since, the file serves that deletion: it may be the last.
+        """
+        live = step.live
+        if step.heir is not None and (live is None or live.digest != step.digest):
+            return await self._to_heir(volume, step, step.heir)
         return await self._to_live(volume, step)
+
+    async def _to_heir(self, volume: Volume, step: TrashStep, heir: Heir) -> Place:
+        """Give the file to the newer deletion of the same bytes."""
+        for _ in range(2):
+            try:
+                if await volume.move_within(step.trash_key, heir.trash_key):
+                    hit("trash-inherited")
+                    break
+            except VolumeError as error:
+                if error.kind is not _NOT_THERE:
+                    raise
+                if await volume.stat(heir.trash_key) is None:
+                    return Place.NOWHERE  # it was never moved, the newer one looks for it itself
+                break  # moved before a crash
+            if await _is_it(volume, heir.trash_key, step.digest):
+                await volume.remove(step.trash_key)
+                break
+            standing, _ = await volume.digest(heir.trash_key)
+            await displace(volume, heir.trash_key, standing)
+        else:
+            raise VolumeError(volume.name, ErrorKind.IO, f"{heir.trash_key} is taken again")
+        there = {volume.name: Place.TRASH}
+        await self._catalogue.lifecycle.placed(Placed(object_id=heir.object_id, places=there))
+        return Place.NOWHERE
 
     async def away_for_good(self, volume: Volume, step: TrashStep) -> Place:
         """Remove the file, wherever it stands."""

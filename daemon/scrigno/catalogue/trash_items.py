@@ -116,6 +116,14 @@ class TrashCopy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Heir:
+    """An object that was deleted again after it had come back, the same bytes."""
+
+    object_id: int
+    trash_key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrashStep:
     """Everything that decides what is to be done with one trashed object."""
 
@@ -134,6 +142,7 @@ class TrashStep:
     live: StoredInstance | None  # what the archive has under its UID now
     rivals: frozenset[str]  # digests of its UID in other items of the trash
     claimed: frozenset[str]  # volumes where the file of an older one of them has still to move
+    heir: Heir | None  # the newest other one of these bytes that can be brought back
 
     @property
     def trash_key(self) -> str:

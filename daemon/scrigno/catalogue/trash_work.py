@@ -12,6 +12,7 @@ from scrigno.db.sqlite import Connection
 from . import details, values
 from .records import NewInboxItem, Origin
 from .trash_items import (
+    Heir,
     NotNow,
     Place,
     Placed,
@@ -20,6 +21,7 @@ from .trash_items import (
     TrashState,
     TrashStep,
     TrashTotals,
+    trash_key,
 )
 from .trash_rows import RAN, meter
 
@@ -348,10 +350,18 @@ def step(connection: Connection, number: int) -> TrashStep | None:
         volume
         for (volume,) in connection.execute(
             "SELECT volume FROM trash_copy JOIN trash_object ON trash_object.id = object "
-            "WHERE sop_instance_uid = ? AND trash_object.id < ? AND place = 1",
+            "JOIN trash ON trash.id = item "
+            "WHERE sop_instance_uid = ? AND trash_object.id < ? AND place = 1 "
+            "AND (state = 2 OR (owes = 1 AND state <> 3))",
             (row[3], number),
         )
     )
+    heir = connection.execute(
+        "SELECT trash_object.id, token, key FROM trash_object JOIN trash ON trash.id = item "
+        "WHERE sop_instance_uid = ? AND digest = ? AND trash_object.id <> ? AND state <= 2 "
+        "ORDER BY trash_object.id DESC LIMIT 1",
+        (row[3], row[5], number),
+    ).fetchone()
     return TrashStep(
         object_id=number,
         trash_id=row[0],
@@ -376,6 +386,7 @@ def step(connection: Connection, number: int) -> TrashStep | None:
         live=details.instance(connection, row[3]),
         rivals=rivals,
         claimed=claimed,
+        heir=Heir(object_id=heir[0], trash_key=trash_key(heir[1], heir[2])) if heir else None,
     )
 
 
@@ -456,11 +467,14 @@ def placed(connection: Connection, done: Sequence[Placed]) -> list[Exception | N
             continue
         wrong = _WRONG[TrashState(row[0])]
         changes = [
-            (int(place), int(place in wrong), one.object_id, volume)
+            (one.object_id, volume, int(place), int(place in wrong))
             for volume, place in one.places.items()
         ]
         connection.executemany(
-            "UPDATE trash_copy SET place = ?, owes = ? WHERE object = ? AND volume = ?", changes
+            "INSERT INTO trash_copy (object, volume, was, place, owes) VALUES (?, ?, 0, ?, ?) "
+            "ON CONFLICT (object, volume) DO UPDATE SET place = excluded.place, "
+            "owes = excluded.owes",
+            changes,
         )
         connection.executemany(
             "UPDATE trash_copy SET owes = 1 WHERE object = ? AND volume = ?",
