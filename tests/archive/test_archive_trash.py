@@ -245,6 +245,40 @@ async def test_an_object_that_stands_only_in_staging_is_brought_into_the_trash(
 
 
 @pytest.mark.spec("ST-7", "ST-2")
+@pytest.mark.parametrize("gone", [False, True])
+async def test_staging_keeps_a_deleted_object_that_it_cannot_read_now(
+    bin_: TrashBox, *, gone: bool
+) -> None:
+    await filled(bin_)
+    await bin_.take_away("data")
+    bin_.change(ack_copies=2)
+    late = made(4)
+    await bin_.store(late)
+    item = await bin_.delete(STUDY)
+    await bin_.take_away("backup1")
+    (entry,) = await bin_.staging.journal()
+    (path,) = (bin_.root / "staging").rglob(entry.name)
+    aside = bin_.root / "aside"
+    path.rename(aside)
+    if not gone:
+        path.symlink_to("nowhere")  # reading it fails, and that is not for want of an entry
+    await bin_.bring_back("data")
+    await bin_.settled()
+    assert late.uid not in str(bin_.objects_on("data", "trash"))
+    assert (await bin_.catalogue.lifecycle.staged_names() == set()) is gone
+    if gone:
+        return
+    assert path.is_symlink()  # it was not let go
+    path.unlink()
+    aside.rename(path)
+    await bin_.settled()
+    assert bin_.on("data")[f"trash/{item.token}/{late.key.partition('/')[2]}"] == late.file
+    assert await bin_.staged() == 0
+    await bin_.trash.restore(item.trash_id, "anna")
+    assert await readable(bin_) == 4
+
+
+@pytest.mark.spec("ST-7", "ST-2")
 async def test_staged_objects_of_the_trash_are_not_taken_in_again_by_a_restart(
     tmp_path: Path,
 ) -> None:

@@ -254,8 +254,11 @@ class TrashMover:
             except VolumeError as error:
                 self._failed(volume, error)
                 continue
-            except StagingFailed:
-                return True  # its entry is gone; what volumes have is all there is
+            except StagingFailed as error:
+                if isinstance(error.__cause__, FileNotFoundError):
+                    return True  # its entry is gone; what volumes have is all there is
+                log.warning("staging: entry %s waits: %s", step.staged_as, error.reason)
+                return False  # it may be the last copy, and be read again later
             except (StagingFull, KeyConflict) as error:
                 log.warning("volume %s: %s: %s", name, step.trash_key, error.reason)
                 continue
