@@ -297,6 +297,7 @@ class Box:
             volumes=self.volumes,
             rebuilder=self.rebuilder,
             on_debt=self.replicator.nudge,
+            turn=self.taking.turn,
             second_look_s=0.05,
         )
         self.backups = IndexBackups(

@@ -2,11 +2,14 @@
 """Verification, rebuild, reconciliation and backups of the index."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from archivebox import Box, Made, dataset, encoded, made
 
+from scrigno.archive.copies import Difference
+from scrigno.archive.reconcile import ReconcileReport
 from scrigno.catalogue.catalogue import Catalogue
 from scrigno.catalogue.query import FindKey, FindQuery, Level
 from scrigno.core.errors import CommandError
@@ -366,6 +369,38 @@ async def test_orphans_missing_and_wrong_copies_are_found_and_mended(
     assert (await box.reconciler.reconcile()).found == 0
     assert box.on("data", "studies") == box.on("backup1", "studies")
     assert (await box.catalogue.instance(orphan.uid)).key == orphan.key
+
+
+@pytest.mark.spec("DB-3")
+async def test_nothing_is_set_aside_while_somebody_else_works_on_the_object(box: Box) -> None:
+    one, *_ = await filled(box, 2)
+    path = box.root / "data" / one.key
+    async with box.taking.turn(one.uid):
+        path.write_bytes(one.file[:-10])
+        running = asyncio.create_task(box.reconciler.reconcile(fix=True))
+        await asyncio.sleep(0.7)  # far beyond the second look
+        assert not running.done()
+        assert box.set_aside("data") == []
+        path.write_bytes(one.file)
+    assert (await running).discrepancies == []
+    assert box.on("data", "studies") == box.on("backup1", "studies")
+    assert box.set_aside("data") == []
+    assert not await box.catalogue.debt_counts()
+
+
+@pytest.mark.spec("DB-3")
+async def test_a_file_is_judged_by_the_row_as_it_is_now(box: Box) -> None:
+    """The walk saw the row of an object that was deleted, and sent again with other bytes."""
+    one, *_ = await filled(box, 2)
+    stored = await box.catalogue.stored_key(one.uid)
+    assert stored is not None
+    seen = replace(stored, size=stored.size + 10, digest="0" * 64)
+    report = ReconcileReport()
+    volume = box.volumes.by_name("data")
+    await box.reconciler._row(volume, seen, Difference.GONE, report, fix=True)
+    assert report.found == 0
+    assert box.on("data")[one.key] == one.file
+    assert box.set_aside("data") == []
 
 
 @pytest.mark.spec("DB-3")

@@ -176,7 +176,11 @@ def make_archive(
         on_debt=replicator.nudge,
     )
     reconciler = Reconciler(
-        catalogue=catalogue, volumes=volumes, rebuilder=rebuilder, on_debt=replicator.nudge
+        catalogue=catalogue,
+        volumes=volumes,
+        rebuilder=rebuilder,
+        on_debt=replicator.nudge,
+        turn=taking.turn,
     )
     recovery = Recovery(
         staging=staging,

@@ -9,7 +9,7 @@ told or mended.
 import asyncio
 import logging
 from collections.abc import Callable, Collection
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
@@ -91,13 +91,18 @@ class Reconciler:
         volumes: Volumes,
         rebuilder: Rebuilder,
         on_debt: Callable[[], None] = lambda: None,
+        turn: Callable[[str], AbstractAsyncContextManager[None]] = lambda _: nullcontext(),
         second_look_s: float = SECOND_LOOK_S,
     ) -> None:
-        """`on_debt` is told when a missing copy became a debt, which replication pays."""
+        """`on_debt` is told when a missing copy became a debt, which replication pays.
+
+        `turn` keeps others off one object while its row and file are compared and put right.
+        """
         self._catalogue = catalogue
         self._volumes = volumes
         self._rebuilder = rebuilder
         self._on_debt = on_debt
+        self._turn = turn
         self._second_look_s = second_look_s
 
     async def reconcile(
@@ -231,10 +236,23 @@ class Reconciler:
         fix: bool,
     ) -> None:
         """Look a second time at a row that seemed to disagree, and put it right."""
-        name, uid = volume.spec.name, row.sop_instance_uid
-        instance = await self._catalogue.instance(uid)
-        if instance is None or instance.key != row.key:
-            return  # removed meanwhile
+        uid = row.sop_instance_uid
+        async with self._turn(uid):
+            instance = await self._catalogue.instance(uid)
+            if instance is None or instance.key != row.key:
+                return  # removed meanwhile
+            await self._row_in_turn(volume, instance, difference, report, fix=fix)
+
+    async def _row_in_turn(
+        self,
+        volume: Volume,
+        instance: StoredInstance,
+        difference: Difference,
+        report: ReconcileReport,
+        *,
+        fix: bool,
+    ) -> None:
+        name, row = volume.spec.name, _stored_key(instance)
         state = next((copy.state for copy in instance.copies if copy.volume == name), None)
         size = await volume.stat(row.key)
         if state is CopyState.HELD:
@@ -252,7 +270,7 @@ class Reconciler:
         elif state is None:
             kind = Kind.UNKNOWN
             if fix:
-                await self._catalogue.owe([uid], name)
+                await self._catalogue.owe([row.sop_instance_uid], name)
         else:
             return  # owed and not there: replication's business
         report.add(Discrepancy(name, row.key, kind, fixed=fix))
