@@ -37,6 +37,7 @@ BATCH: Final = 64
 AT_ONCE: Final = 4  # per volume, when no image is arriving
 GATHER_TURNS: Final = 50  # of BUSY_PAUSE_S
 BUSY_PAUSE_S: Final = 0.02  # between copies while images arrive: they come first
+LEISURE: Final = 5  # times that pause, for a volume that is in service and only a little behind
 POLL_S: Final = 10.0  # for a volume whose return nobody told us of
 ALL_AGAIN_S: Final = 60.0  # then debts that could not be paid are tried again
 FAILED_PAUSE_S: Final = 1.0
@@ -350,9 +351,9 @@ class Replicator:
                     if await self._pay_one(volume, debt, failure):
                         paid.append(debt)
                         pace.done(debt.size)
-                await self._give_way()
+                await self._give_way(volume)
                 while not first and waiting and self._must_give_way():
-                    await self._give_way()
+                    await self._give_way(volume)
 
         async with asyncio.TaskGroup() as group:
             for number in range(AT_ONCE):
@@ -365,10 +366,11 @@ class Replicator:
         """While images arrive one copy at a time is made, unless staging is filling up."""
         return self._is_busy() and self._staging.used_bytes < self._capacity * STAGING_LOW
 
-    async def _give_way(self) -> None:
+    async def _give_way(self, volume: Volume | None = None) -> None:
         """Wait a little while images arrive; never for long, so that it comes to an end."""
         if self._must_give_way():
-            await asyncio.sleep(BUSY_PAUSE_S)
+            in_service = volume is not None and volume.state is VolumeState.ONLINE
+            await asyncio.sleep(BUSY_PAUSE_S * (LEISURE if in_service else 1))
 
     async def _pay_one(self, volume: Volume, debt: Debt, failure: list[ScrignoError]) -> bool:
         """Make one copy and record it; a failure of the volume or the index goes to `failure`."""

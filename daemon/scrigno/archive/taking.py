@@ -266,11 +266,10 @@ class Taking:
         if result.outcome is records.AddOutcome.DIFFERENT:
             return await self._move_aside(sealed, arrival, admit, placed, place)
         new_here = result.outcome is records.AddOutcome.NEW
-        note = to_note(arrival, sealed.digest, None)
-        if placed.staged_as and settled:
-            await self._release(placed.staged_as, note)
-        elif placed.staged_as and not new_here:
-            await self._release_again(placed.staged_as, note)
+        if placed.staged_as and (settled or not new_here):
+            note = to_note(arrival, sealed.digest, None)
+            release = self._release if settled else self._release_again
+            await release(placed.staged_as, note)
         hit("released")
         if placed.owed:
             self.on_debt()

@@ -120,8 +120,11 @@ class Database:
         committed on return (no crash of ours undoes it), and durable after the next `sync`, the
         next synced write or a checkpoint; a power cut before that may undo it.
         """
-        with self._heard():
+        try:  # not `_heard`: it costs as much as all the rest, and each image comes by here
             return await self._open_writer().submit_batched(change, item, synced=synced)
+        except DatabaseError as error:
+            self._tell(error)
+            raise
 
     async def sync(self) -> None:
         """Make every change that was returned before durable."""
