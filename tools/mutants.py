@@ -107,7 +107,7 @@ def row_is_green(checkout: Path, row: str) -> tuple[bool, str]:
     environment = {**os.environ, "PYTHONPATH": str(checkout / "daemon")}
     results = checkout / "build" / "faults"
     done = subprocess.run(
-        [sys.executable, str(checkout / "tools" / "faults.py"), "--brief", row],
+        [sys.executable, str(checkout / "tools" / "faults.py"), "--brief", "--busy", row],
         cwd=checkout,
         env=environment,
         capture_output=True,
