@@ -15,6 +15,13 @@ from fault_report import line
 from fault_run import Row, run
 from loopfs import need_loop
 
+# What a slow machine may miss once and a row may try again for. Whatever is about images is final.
+TIMED = {
+    *("next_ack_s", "detect_s", "alert_s", "settle_s"),
+    *("loop_lag_p99_ms", "reads_ok_pct", "web_ok_pct"),
+}
+TRIES = 3
+
 SEED = int(os.environ.get("SCRIGNO_TEST_SEED", "0"))
 
 
@@ -25,7 +32,12 @@ SEED = int(os.environ.get("SCRIGNO_TEST_SEED", "0"))
 def test_what_was_acknowledged_is_there_after(row: Row, tmp_path: Path) -> None:
     need_loop()
     seed = SEED or random.randrange(1 << 30)
-    result = run(row, tmp_path / "row", seed=seed, timing=row.short)
-    log = result.pop("daemon_log")
-    print(line(result), f"seed {seed}")
+    for number in range(TRIES):
+        result = run(row, tmp_path / f"row{number}", seed=seed, timing=row.short)
+        log = result.pop("daemon_log")
+        print(line(result), f"seed {seed}")
+        missed = {name for name, bar in result["bars"].items() if not bar["ok"]}
+        checked = all(check["ok"] for check in result["checks"])
+        if not missed or not missed <= TIMED or not checked:
+            break
     assert result["green"], f"{line(result)}\nseed {seed}\n{log[-4000:]}"

@@ -272,8 +272,8 @@ async def test_a_wrong_disk_is_foreign_and_never_written_to(box, filesystem) -> 
         backup.unmount(lazy=True)
         backup.mount(at=data.mount_point)
         await _until(lambda: b.volumes.by_name("data").state is VolumeState.FOREIGN)
-        reason = b.volumes.by_name("data").reason
-        assert "wrong disk" in reason or "already in use as another" in reason
+        told = ("wrong disk", "already in use as another")
+        await _until(lambda: any(each in b.volumes.by_name("data").reason for each in told))
         with pytest.raises(NoDurableStorage):
             await b.store("studies/a/b/3.dcm", b"3")
         backup.unmount()
@@ -353,3 +353,17 @@ async def test_an_operator_can_adopt_what_is_foreign(box, tmp_path: Path) -> Non
         await b.volumes.adopt("data")
         await _until(lambda: volume.state is VolumeState.ONLINE)
         assert (tmp_path / "data/old.txt").read_bytes() == b"old"
+
+
+@pytest.mark.spec("ST-1")
+async def test_a_disk_without_a_marker_in_its_place_is_told_as_a_wrong_one(box, filesystem) -> None:
+    data, other = filesystem("data"), filesystem("other")
+    async with box(data=data.mount_point) as b:
+        await b.store("studies/a/b/1.dcm", b"1")
+    data.unmount()
+    other.unmount()
+    other.mount(at=data.mount_point)
+    async with box(data=data.mount_point) as b:
+        await _until(lambda: b.volumes.by_name("data").state is VolumeState.FOREIGN)
+        assert "without a marker" in b.volumes.by_name("data").reason
+    assert names_under(other.mount_point) == []

@@ -150,6 +150,10 @@ class Entrance:
         if judgement.verdict is Verdict.EMPTY:
             return self._fresh_marker()
         if adoption is None or adoption.done.done():
+            if judgement.verdict is Verdict.ABSENT and view is not None and view.own_mount:
+                # not away: something is mounted here that has no marker of anybody
+                where = f"a disk without a marker is mounted at {self._volume.spec.path}"
+                raise NotLetIn(_FACTS[Verdict.FOREIGN], where)
             raise NotLetIn(_FACTS[judgement.verdict], self._reason(judgement, view))
         try:
             return self._taken_over(found, taken, judgement, view, force=adoption.force)
