@@ -228,7 +228,7 @@ class Disk:
 
     def _fill(self, ballast: Path, leave_bytes: int = 0) -> None:
         """Take all room but `leave_bytes`; others may write meanwhile."""
-        with ballast.open("ab") as file:
+        with ballast.open("ab", buffering=0) as file:
             space = os.statvfs(ballast.parent)
             big = space.f_bavail * space.f_frsize - leave_bytes
             if big > 0:
@@ -239,7 +239,6 @@ class Disk:
                 with contextlib.suppress(OSError):
                     while True:
                         file.write(block)
-                        file.flush()
 
     def make_room(self) -> None:
         if self._ballast is not None:
