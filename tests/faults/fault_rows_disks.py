@@ -39,6 +39,19 @@ def _device_dies(rig: Rig) -> Fault:
     rig.repaired("data", rig.data.device_back)
 
 
+def _device_dies_unused(rig: Rig) -> Fault:
+    """Nobody stores, what is read lies in caches, the kernel is content: only a probe can tell."""
+    rig.load.rest()
+    rig.wait(8)  # what was written is on the disk
+    rig.fault_s = time.monotonic()
+    rig.data.device_dies()
+    told_s = rig.until(lambda: rig.state() not in ("", "online"), 40, "somebody to notice")
+    rig.check("noticed by the next probe", told_s <= 20, round(told_s, 1))
+    rig.load.resume()
+    yield
+    rig.repaired("data", rig.data.device_back)
+
+
 def _power_cut_and_back(rig: Rig) -> Fault:
     rig.data.die(2)
     rig.wait(1)
@@ -327,6 +340,11 @@ ROWS = (
         number="4b", name="the data block device fails (btrfs)", break_it=_device_dies,
         disks={"data": "btrfs@nested", "backup1": "ext4"},
         bars=like(IO_ERROR, alerts=OFFLINE),
+    ),
+    Row(
+        number="4c", name="the data block device fails while nobody stores",
+        break_it=_device_dies_unused, disks={"data": "ext4@nested", "backup1": "xfs"},
+        bars=like(IO_ERROR, next_ack_s=None),
     ),
     Row(
         number="5", name="a power cut of the data disk only, back at once",

@@ -153,7 +153,11 @@ def _store_with(
         made, answer = rig.load.store_one()
     finally:
         tracer.send_signal(signal.SIGINT)
-        tracer.wait(20)
+        try:
+            tracer.wait(10)
+        except subprocess.TimeoutExpired:
+            tracer.kill()  # the kernel lets its tracees go
+            tracer.wait(10)
     hit = "(INJECTED)" in trace.read_text(errors="replace")
     if not hit:
         return False, answer, ""
