@@ -15,8 +15,10 @@ from fault_report import line
 from fault_run import Row, run
 from loopfs import need_loop
 
-# What a slow machine may miss once and a row may try again for. Whatever is about images is final.
+# What a slow machine may miss once and a row may try again for (`refused`: a sender that was still
+# at it when the box was stopped). Whatever is about images that were acknowledged is final.
 TIMED = {
+    "refused",
     *("next_ack_s", "detect_s", "alert_s", "settle_s"),
     *("loop_lag_p99_ms", "reads_ok_pct", "web_ok_pct"),
 }
