@@ -15,13 +15,9 @@ from fault_report import line
 from fault_run import Row, run
 from loopfs import need_loop
 
-# What a slow machine may miss once and a row may try again for (`refused`: a sender that was still
-# at it when the box was stopped). Whatever is about images that were acknowledged is final.
-TIMED = {
-    "refused",
-    *("next_ack_s", "detect_s", "alert_s", "settle_s"),
-    *("loop_lag_p99_ms", "reads_ok_pct", "web_ok_pct"),
-}
+# About images that were acknowledged a row gets no second chance. All else (times, a mount that is
+# let go late, a sender that is stopped with the box) a busy machine may miss, but not three times.
+FINAL = {"lost", "single_copy", "partials", "wrong_bytes_served", "unexpected_exits"}
 TRIES = 3
 
 SEED = int(os.environ.get("SCRIGNO_TEST_SEED", "0"))
@@ -38,8 +34,11 @@ def test_what_was_acknowledged_is_there_after(row: Row, tmp_path: Path) -> None:
         result = run(row, tmp_path / f"row{number}", seed=seed, timing=row.short)
         log = result.pop("daemon_log")
         print(line(result), f"seed {seed}")
-        missed = {name for name, bar in result["bars"].items() if not bar["ok"]}
-        checked = all(check["ok"] for check in result["checks"])
-        if not missed or not missed <= TIMED or not checked:
+        wrong = {
+            name
+            for name, bar in result["bars"].items()
+            if not bar["ok"] and bar["measured"] is not None
+        }
+        if result["green"] or wrong & FINAL:
             break
     assert result["green"], f"{line(result)}\nseed {seed}\n{log[-4000:]}"
