@@ -105,13 +105,18 @@ def _daemon(rig: Rig) -> psutil.Process:
 
 
 def _data_worker(rig: Rig) -> psutil.Process:
-    return next(
-        worker for worker in workers(rig, "volumes.worker") if _is_of(worker, rig.data.path)
-    )
+    for _ in range(100):  # one that died is replaced within a second
+        for worker in workers(rig, "volumes.worker"):
+            if _is_of(worker, rig.data.path):
+                return worker
+        time.sleep(0.1)
+    raise AssertionError("the data volume has no worker")
 
 
 def _is_of(worker: psutil.Process, path: Path) -> bool:
-    return any(word == str(path) for word in worker.cmdline())
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return str(path) in worker.cmdline()
+    return False
 
 
 def workers(rig: Rig, module: str) -> list[psutil.Process]:

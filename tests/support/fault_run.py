@@ -13,6 +13,7 @@ import signal
 import subprocess  # noqa: TID251 - real peers
 import sys
 import time
+import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
@@ -278,7 +279,9 @@ def run(row: Row, folder: Path, *, seed: int, timing: Timing | None = None) -> d
         result |= _measured(rig)
         result |= _verified(rig)
     except BaseException as error:
+        where = "".join(traceback.format_exception(error)[-6:])
         result["broke"] = f"{type(error).__name__}: {error}"[:3000]
+        result["traceback"] = where[-3000:]
         if isinstance(error, KeyboardInterrupt):
             raise
     finally:
