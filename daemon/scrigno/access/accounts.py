@@ -4,12 +4,14 @@
 import unicodedata
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from scrigno.core.clock import Clock
 from scrigno.db.engine import Database
 from scrigno.db.sqlite import Connection, Row
 
 from .errors import AlreadyClaimed, BadUserName, LastAdministrator, UnknownAccount
+from .permissions import EVERY_PERMISSION, Permission
 
 
 class Role(StrEnum):
@@ -17,6 +19,12 @@ class Role(StrEnum):
 
     ADMINISTRATOR = "administrator"  # everything, settings and accounts included
     USER = "user"  # looks at studies
+
+
+_OF_ROLE: Final = {
+    Role.ADMINISTRATOR: EVERY_PERMISSION,
+    Role.USER: EVERY_PERMISSION - {Permission.ADMIN, Permission.AUDIT, Permission.DELETE},
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +37,11 @@ class Account:
     disabled: bool
     language: str  # "" is the language of the box
     created_at: str  # ISO 8601, UTC
+
+    @property
+    def permissions(self) -> frozenset[Permission]:
+        """Return what the account may do."""
+        return _OF_ROLE[self.role]
 
 
 _COLUMNS = "id, name, role, disabled, language, created_at"

@@ -15,10 +15,12 @@ from typing import Final
 
 from scrigno.core.clock import Clock
 from scrigno.core.errors import ScrignoError
+from scrigno.core.sight import EVERYTHING, Sight
 from scrigno.db.engine import Database
 from scrigno.db.sqlite import Connection
 
 from .accounts import Account, Role
+from .permissions import Permission
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +56,16 @@ class Session:
     address: str
     agent: str
     written_at: float = 0.0
+
+    @property
+    def permissions(self) -> frozenset[Permission]:
+        """Return what this session may do."""
+        return self.account.permissions
+
+    @property
+    def sight(self) -> Sight:
+        """Return which studies this session sees."""
+        return EVERYTHING
 
     def expired(self, now: float) -> bool:
         """Tell whether the session is over by disuse or by age, or the clock went back over it."""

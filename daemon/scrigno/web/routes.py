@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from scrigno.access.accounts import Role
+from scrigno.access.permissions import Permission
 
 from .errors import STATUS, NotAllowed
 from .guard import require_caller, require_same_origin
@@ -36,7 +36,7 @@ class Route:
     method: str
     path: str
     work: Work
-    allowed: For = For.USERS
+    allowed: For | Permission = For.USERS
     about: str
     query: Sequence[str] = ()
     body: dict[str, Any] | None = None
@@ -58,15 +58,21 @@ def _handler(route: Route, rooms: Rooms) -> Callable[[web.Request], Awaitable[we
         else:
             caller = require_caller(request, rooms)
             request[CALLER] = caller
-            role = caller.session.account.role
-            if route.allowed is For.ADMINISTRATORS and role is not Role.ADMINISTRATOR:
-                raise NotAllowed("Only an administrator may do this.")
+            needed = _needed(route.allowed)
+            if needed is not None and needed not in caller.session.permissions:
+                raise NotAllowed(f"Your account may not do this: it needs the right “{needed}”.")
         answer = await route.work(request, rooms)
         if isinstance(answer, web.StreamResponse):
             return answer
         return web.Response(status=204) if answer is None else web.json_response(answer)
 
     return handle
+
+
+def _needed(allowed: For | Permission) -> Permission | None:
+    if isinstance(allowed, Permission):
+        return allowed
+    return Permission.ADMIN if allowed is For.ADMINISTRATORS else None
 
 
 def openapi(routes: Iterable[Route], version: str) -> dict[str, Any]:
