@@ -16,7 +16,7 @@ from .care import (
 )
 from .kinds import Flag, Group, Key, ListOf, OneOf, Text, Whole, is_host
 
-_NAME: Final = Text(
+NAME: Final = Text(
     allowed="1 to 64 printable characters, no space at either end",
     pattern=r"\S(?:.{0,62}\S)?",
     check=str.isprintable,
@@ -25,7 +25,7 @@ _ADDRESS: Final = Text(
     allowed="a mail address such as it@clinic.example",
     pattern=r"[^\s@<>,;]{1,64}@[^\s@<>,;]{1,190}",
 )
-_WORDS: Final = Text(
+WORDS: Final = Text(
     allowed="at most 256 printable characters", pattern=r".{0,256}", check=str.isprintable
 )
 
@@ -35,7 +35,7 @@ def _is_web_address(text: str) -> bool:
     return parts.scheme in {"http", "https"} and bool(parts.hostname) and "@" not in parts.netloc
 
 
-_WEB_ADDRESS: Final = Text(
+WEB_ADDRESS: Final = Text(
     allowed="an http:// or https:// address without user and password",
     pattern=r"https?://[^\s]{1,1000}",
     check=_is_web_address,
@@ -63,7 +63,7 @@ SCRUB: Final = Group(
 RETENTION: Final = Group(
     build=RetentionRule,
     keys={
-        "name": Key(kind=_NAME, about="Name shown in the pages and in the audit", required=True),
+        "name": Key(kind=NAME, about="Name shown in the pages and in the audit", required=True),
         "enabled": Key(kind=Flag(), about="false: the rule does nothing"),
         "older_than_days": Key(kind=_DAYS_OR_NONE, about="Days since the study"),
         "unread_for_days": Key(kind=_DAYS_OR_NONE, about="Days since anybody last read it"),
@@ -96,7 +96,7 @@ CARE: Final = Group(
 MAIL: Final = Group(
     build=MailChannel,
     keys={
-        "name": Key(kind=_NAME, about="Name shown in the pages", required=True),
+        "name": Key(kind=NAME, about="Name shown in the pages", required=True),
         "host": Key(
             kind=Text(
                 allowed="an IP address or a host name",
@@ -112,17 +112,17 @@ MAIL: Final = Group(
         "sender": Key(kind=_ADDRESS, about="From which address", required=True),
         "port": Key(kind=Whole(lowest=1, highest=65535), about="Port of the mail server"),
         "security": Key(kind=OneOf(words=MailSecurity), about="Protection of the connection"),
-        "user": Key(kind=_WORDS, about="Log-in at the mail server; empty is none"),
-        "password": Key(kind=_WORDS, about="Password of that log-in"),
+        "user": Key(kind=WORDS, about="Log-in at the mail server; empty is none"),
+        "password": Key(kind=WORDS, about="Password of that log-in"),
         "level": Key(kind=OneOf(words=AlertLevel), about="From which level on"),
     },
 )
 WEBHOOK: Final = Group(
     build=WebhookChannel,
     keys={
-        "name": Key(kind=_NAME, about="Name shown in the pages", required=True),
-        "url": Key(kind=_WEB_ADDRESS, about="Where each alert is posted", required=True),
-        "secret": Key(kind=_WORDS, about="Signs each message; empty is unsigned"),
+        "name": Key(kind=NAME, about="Name shown in the pages", required=True),
+        "url": Key(kind=WEB_ADDRESS, about="Where each alert is posted", required=True),
+        "secret": Key(kind=WORDS, about="Signs each message; empty is unsigned"),
         "level": Key(kind=OneOf(words=AlertLevel), about="From which level on"),
     },
 )

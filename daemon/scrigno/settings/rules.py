@@ -20,6 +20,7 @@ def problems_of(settings: Settings) -> list[Problem]:
         *_peers(settings.peers),
         *_care(settings.care),
         *_alerts(settings.alerts),
+        *_trust(settings),
     ]
 
 
@@ -102,6 +103,23 @@ def _alerts(alerts: AlertSettings) -> Iterator[Problem]:
                 what="is empty",
                 allowed="at least one address",
             )
+
+
+def _trust(settings: Settings) -> Iterator[Problem]:
+    endpoints = settings.webhooks.endpoints
+    yield from _doubled(endpoints, lambda each: each.name, ("webhooks", "endpoints"), "name")
+    yield from _doubled(settings.log_levels, lambda each: each.part, ("log_levels",), "part")
+    syslog = settings.audit.syslog
+    if syslog.enabled and not syslog.host:
+        yield Problem(
+            path=("audit", "syslog", "host"), what="is empty", allowed="the server that gets them"
+        )
+    if settings.web.redirect and not settings.web.https:
+        yield Problem(
+            path=("web", "redirect"),
+            what="https is off, so nobody could reach the pages",
+            allowed="true only while web.https is true",
+        )
 
 
 def _doubled(

@@ -7,6 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from .care import AlertSettings, CareSettings
+from .trust import AuditSettings, OutgoingSettings, WebhookSettings, WebSettings
 
 
 class Unregistered(StrEnum):
@@ -134,6 +135,14 @@ class LimitSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LogPart:
+    """A room, or a module of it, whose log says more or less than the rest."""
+
+    part: str
+    level: LogLevel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything that can be changed while the box runs; one revision of it is in force."""
 
@@ -147,6 +156,11 @@ class Settings:
     language: Language = Language.ENGLISH
     default_character_set: str = ""  # DICOM defined terms joined with a backslash; "" is ASCII
     log_level: LogLevel | None = None  # None: as the configuration file says
+    log_levels: tuple[LogPart, ...] = ()
+    audit: AuditSettings = field(default_factory=AuditSettings)
+    webhooks: WebhookSettings = field(default_factory=WebhookSettings)
+    outgoing: OutgoingSettings = field(default_factory=OutgoingSettings)
+    web: WebSettings = field(default_factory=WebSettings)
 
     def provider(self, name: str) -> Provider | None:
         """Return the provider of that name."""

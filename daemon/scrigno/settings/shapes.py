@@ -6,6 +6,7 @@ This one table makes the reader, the JSON Schema, the export and the words of ev
 
 from typing import Any, Final
 
+from . import trust_shapes
 from .care_shapes import ALERTS, CARE
 from .kinds import (
     Flag,
@@ -30,6 +31,7 @@ from .schema import (
     LimitSettings,
     LogConfig,
     LogLevel,
+    LogPart,
     Peer,
     PeerState,
     Provider,
@@ -205,9 +207,28 @@ def _settings_parts(settings: Settings) -> dict[str, Any]:
         "language": settings.language,
         "default_character_set": settings.default_character_set,
         "log_level": settings.log_level,
+        "log_levels": settings.log_levels,
+        "audit": settings.audit,
+        "webhooks": settings.webhooks,
+        "outgoing": settings.outgoing,
+        "web": settings.web,
     }
 
 
+LOG_PART: Final = Group(
+    build=LogPart,
+    keys={
+        "part": Key(
+            kind=Text(
+                allowed="a room such as node or web.guard",
+                pattern=r"[a-z_]{1,32}(?:\.[a-z_]{1,32}){0,2}",
+            ),
+            about="Room, or module of a room",
+            required=True,
+        ),
+        "level": Key(kind=OneOf(words=LogLevel), about="How much it says", required=True),
+    },
+)
 SETTINGS: Final = Group(
     build=_settings,
     parts=_settings_parts,
@@ -230,6 +251,13 @@ SETTINGS: Final = Group(
             kind=OneOf(words=LogLevel, nothing="as the configuration file says"),
             about="How much the log says",
         ),
+        "log_levels": Key(
+            kind=ListOf(item=LOG_PART, most=32), about="Rooms that say more or less than the rest"
+        ),
+        "audit": Key(kind=trust_shapes.AUDIT, about="The audit trail"),
+        "webhooks": Key(kind=trust_shapes.WEBHOOKS, about="Programs that are told of events"),
+        "outgoing": Key(kind=trust_shapes.OUTGOING, about="What the box may call"),
+        "web": Key(kind=trust_shapes.WEB, about="HTTPS, host names, proxies"),
     },
 )
 WEB: Final = Group(
