@@ -6,8 +6,8 @@ import pytest
 from scrigno.settings.boot import read_settings
 from scrigno.settings.care import MailSecurity
 from scrigno.settings.document import InvalidSettingsError, from_plain
+from scrigno.settings.revisions import to_plain
 from scrigno.settings.secrets import HIDDEN, hidden, revealed
-from scrigno.settings.store import to_plain
 
 MAIL = {
     "name": "office",

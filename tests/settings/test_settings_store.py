@@ -11,15 +11,9 @@ import pytest
 from scrigno.core.clock import SystemClock
 from scrigno.core.events import EventBus, SettingsChanged
 from scrigno.settings.document import InvalidSettingsError
+from scrigno.settings.revisions import RevisionFiles, UnknownRevisionError, to_plain
 from scrigno.settings.schema import Language, LimitSettings, Provider, Settings
-from scrigno.settings.store import (
-    CorruptSettingsError,
-    RevisionFiles,
-    SettingsStore,
-    StaleSettingsError,
-    UnknownRevisionError,
-    to_plain,
-)
+from scrigno.settings.store import SettingsStore, StaleSettingsError
 
 NewStore = Callable[[], SettingsStore]
 
@@ -116,21 +110,90 @@ async def test_an_import_that_is_wrong_names_its_lines(store: SettingsStore):
     assert store.revision == 1
 
 
-async def test_a_broken_newest_revision_stops_the_start_and_names_the_file(
+def tear(path: Path, share: float = 0.5) -> bytes:
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * share)])
+    return path.read_bytes()
+
+
+@pytest.mark.spec("AD-6")
+async def test_a_torn_newest_revision_is_set_aside_and_told_until_a_person_saves(
     store: SettingsStore, new_store: NewStore, tmp_path: Path
 ):
     await store.change(in_language(Language.FRENCH), author="anna", why="")
-    broken = tmp_path / "settings" / "000002.yaml"
-    broken.write_bytes(broken.read_bytes()[:150])
-    with pytest.raises(CorruptSettingsError, match=r"000002\.yaml") as caught:
-        await new_store().open(Settings())
-    assert "config revert" in caught.value.next_step
+    torn = tear(tmp_path / "settings" / "000002.yaml")
+    for _ in range(2):  # the alert outlives a restart
+        again = new_store()
+        await again.open(Settings())
+        assert (again.revision, again.current.language) == (1, Language.ENGLISH)
+        assert "000002.yaml.damaged" in again.damage
+        assert "revision 1 is in force" in again.damage
+    assert (tmp_path / "settings" / "000002.yaml.damaged").read_bytes() == torn
+    by_itself = in_language(Language.ITALIAN)
+    assert await again.change(by_itself, author="node", why="", by_person=False) == 3
+    again = new_store()
+    await again.open(Settings())
+    assert "000002.yaml.damaged" in again.damage  # a change that no person made confirms nothing
+    assert await again.change(again.current, author="anna", why="looked through") == 4
+    assert again.damage == ""
+    again = new_store()
+    await again.open(Settings())
+    assert (again.revision, again.damage) == (4, "")
+    assert (tmp_path / "settings" / "000002.yaml.damaged").exists()
+
+
+async def test_a_revision_that_ends_at_the_end_of_a_line_is_torn_too(
+    store: SettingsStore, new_store: NewStore, tmp_path: Path
+):
+    await store.change(in_language(Language.FRENCH), author="anna", why="")
+    path = tmp_path / "settings" / "000002.yaml"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-2]))  # valid YAML still
+    again = new_store()
+    await again.open(Settings())
+    assert (again.revision, again.current.language) == (1, Language.ENGLISH)
+    assert "its end is missing" in again.damage
+
+
+@pytest.mark.parametrize("rubbish", [b"\0" * 5000, b"\xff\xfe\xfd", b""])
+async def test_a_box_whose_revisions_are_all_rubbish_begins_with_its_first_settings(
+    store: SettingsStore, new_store: NewStore, tmp_path: Path, rubbish: bytes
+):
+    await store.change(in_language(Language.FRENCH), author="anna", why="")
+    for number in (1, 2):
+        (tmp_path / "settings" / f"{number:06}.yaml").write_bytes(rubbish)
+    first = replace(Settings(), language=Language.VIETNAMESE)
+    for _ in range(2):
+        again = new_store()
+        await again.open(first)
+        assert again.current == first
+        assert "000002.yaml.damaged" in again.damage
+        assert "000001.yaml.damaged" in again.damage
+    assert await again.history() == []
+    assert await again.change(again.current, author="anna", why="") == 3
+
+
+async def test_revisions_of_before_without_an_end_are_read(
+    store: SettingsStore, new_store: NewStore, tmp_path: Path
+):
+    path = tmp_path / "settings" / "000001.yaml"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if line not in ("# form: 2\n", "# end\n")))
+    again = new_store()
+    await again.open(Settings())
+    assert (again.revision, again.damage) == (1, "")
+
+
+async def test_a_stopped_box_is_put_back_to_an_earlier_revision(
+    store: SettingsStore, new_store: NewStore, tmp_path: Path
+):
+    await store.change(in_language(Language.FRENCH), author="anna", why="")
+    tear(tmp_path / "settings" / "000002.yaml")
+    await new_store().open(Settings())
     revert = RevisionFiles(tmp_path).revert
     await asyncio.to_thread(revert, 1, author="console", clock=SystemClock())
     repaired = new_store()
     await repaired.open(Settings())
-    assert repaired.revision == 3
-    assert repaired.current.language is Language.ENGLISH
+    assert (repaired.revision, repaired.damage) == (3, "")
 
 
 async def test_a_torn_temporary_file_is_not_a_revision(

@@ -1,181 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The live settings: one revision in force, every earlier one kept.
-
-`<state_dir>/settings/000001.yaml` and so on. A file begins with comment lines that say who, when
-and why, so it can be read with any tool; the rest is a settings document as `export` gives it.
-"""
+"""The live settings: one revision in force, every earlier one kept (`revisions`)."""
 
 import asyncio
-import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-import yaml
-
 from scrigno.core.clock import Clock
-from scrigno.core.errors import CommandError, ConfigError
+from scrigno.core.errors import CommandError
 from scrigno.core.events import EventBus, SettingsChanged
-from scrigno.host.files import write_durably
 
 from .boot import read_settings
-from .document import InvalidSettingsError, Plain, from_plain, from_yaml
+from .document import InvalidSettingsError, from_plain, from_yaml
+from .revisions import Record, Revision, RevisionFiles, to_plain, to_yaml
 from .rules import problems_of
 from .schema import Settings
-from .secrets import hidden, revealed
-from .shapes import SETTINGS
+from .secrets import revealed
 
 MAX_REVISIONS_READ: Final = 1_000
-_FILE = re.compile(r"([0-9]{6,})\.yaml")
-_HEAD = re.compile(r"# (author|at|why): (.*)")
 
 Change = Callable[[Settings], Settings]
-
-
-class UnknownRevisionError(CommandError):
-    """No revision has that number."""
-
-    code = "unknown-revision"
-
-
-class CorruptSettingsError(ConfigError):
-    """The newest revision on disk cannot be used; the box does not start on an older one."""
-
-    code = "corrupt-settings"
 
 
 class StaleSettingsError(CommandError):
     """Somebody else changed the settings since the caller read them."""
 
     code = "settings-changed-meanwhile"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Revision:
-    """Who changed the settings, when and why."""
-
-    number: int
-    author: str
-    why: str
-    at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """A revision with the settings it put in force."""
-
-    revision: Revision
-    settings: Settings
-
-
-class RevisionFiles:
-    """The folder of revisions. Blocking; also used by commands while the daemon is stopped."""
-
-    def __init__(self, state_dir: Path) -> None:
-        """Touch nothing yet."""
-        self.folder = state_dir / "settings"
-
-    def numbers(self) -> list[int]:
-        """Return every revision number, newest first."""
-        if not self.folder.is_dir():
-            return []
-        found = (_FILE.fullmatch(entry.name) for entry in self.folder.iterdir())
-        return sorted((int(match[1]) for match in found if match), reverse=True)
-
-    def path(self, number: int) -> Path:
-        """Return where a revision stands."""
-        return self.folder / f"{number:06}.yaml"
-
-    def read(self, number: int) -> Record:
-        """Return a revision; raises UnknownRevisionError, InvalidSettingsError, OSError."""
-        path = self.path(number)
-        try:
-            text = path.read_text(encoding="utf-8")
-        except FileNotFoundError as error:
-            raise UnknownRevisionError(f"settings: there is no revision {number}.") from error
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"{path}: this is not UTF-8 text.") from error
-        revision = _heading(text, number, path)
-        return Record(
-            revision=revision,
-            settings=read_settings(from_yaml(text, source=str(path)), source=str(path)),
-        )
-
-    def heading(self, number: int) -> Revision:
-        """Return who, when and why of a revision without reading its values."""
-        path = self.path(number)
-        return _heading(path.read_text(encoding="utf-8"), number, path)
-
-    def write(self, record: Record) -> None:
-        """Make a revision durable."""
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        revision = record.revision
-        head = (
-            f"# author: {_one_line(revision.author)}\n"
-            f"# at: {revision.at.isoformat(timespec='seconds')}\n"
-            f"# why: {_one_line(revision.why)}\n"
-        )
-        write_durably(self.path(revision.number), (head + to_yaml(record.settings)).encode())
-
-    def newest(self) -> Record | None:
-        """Return the newest revision, None when there is none yet.
-
-        Raises CorruptSettingsError when it cannot be used: falling back to an older one would
-        bring devices and volumes back that somebody took away.
-        """
-        numbers = self.numbers()
-        if not numbers:
-            return None
-        try:
-            return self.read(numbers[0])
-        except (ConfigError, OSError) as error:
-            raise CorruptSettingsError(
-                f"settings: {self.path(numbers[0])} is in force and cannot be used: {error}",
-                next_step=(
-                    "Repair the file, or take an earlier revision with `scrigno config history` "
-                    "and `scrigno config revert N`."
-                ),
-            ) from error
-
-    def revert(self, number: int, *, author: str, clock: Clock) -> int:
-        """Put an earlier revision in force while the daemon is stopped; returns the new number."""
-        record = self.read(number)
-        revision = Revision(
-            number=self.numbers()[0] + 1,
-            author=author,
-            why=f"back to revision {number}",
-            at=clock.now(),
-        )
-        self.write(Record(revision=revision, settings=record.settings))
-        return revision.number
-
-
-def _heading(text: str, number: int, path: Path) -> Revision:
-    matches = (_HEAD.fullmatch(line) for line in text.splitlines()[:5])
-    found = {match[1]: match[2] for match in matches if match}
-    try:
-        at = datetime.fromisoformat(found["at"])
-        return Revision(number=number, author=found["author"], why=found.get("why", ""), at=at)
-    except (KeyError, ValueError) as error:
-        raise ConfigError(f"{path}: the lines '# author' and '# at' are missing.") from error
-
-
-def _one_line(text: str) -> str:
-    return "".join(each if each.isprintable() else " " for each in text)[:200]
-
-
-def to_plain(settings: Settings) -> Plain:
-    """Return the settings as a document of JSON values."""
-    return SETTINGS.plain(settings)
-
-
-def to_yaml(settings: Settings, *, secrets: bool = True) -> str:
-    """Return the settings as a YAML document that `import_` takes."""
-    document = to_plain(settings)
-    shown = document if secrets else hidden(document)
-    return yaml.safe_dump(shown, sort_keys=False, allow_unicode=True, width=100)
 
 
 class SettingsStore:
@@ -188,13 +38,31 @@ class SettingsStore:
         self._clock = clock
         self._lock = asyncio.Lock()  # one change at a time: protects _record
         self._record: Record | None = None
+        self._newest = 0  # the highest number ever given
+        self._damage = ""
 
     async def open(self, initial: Settings) -> None:
-        """Read the newest revision, or write `initial` as revision 1 when there is none."""
-        self._record = await asyncio.to_thread(self._files.newest)
-        if self._record is None:
-            _refuse_problems(initial)
-            await self._put(initial, number=1, author="first start", why="configuration file")
+        """Read the newest revision, or write `initial` as revision 1 when there is none.
+
+        A revision that cannot be used is set aside, and the newest one before it that can be is in
+        force; `damage` says so. With none left it is `initial`, which is not written then: only a
+        person confirms it.
+        """
+        found = await asyncio.to_thread(self._files.last_good)
+        self._record, self._newest, self._damage = found.record, found.newest, found.damage
+        if self._record is not None:
+            return
+        _refuse_problems(initial)
+        if not self._damage:
+            await self._put(initial, author="first start", why="configuration file")
+            return
+        revision = Revision(number=0, author="first start", why="", at=self._clock.now())
+        self._record = Record(revision=revision, settings=initial)
+
+    @property
+    def damage(self) -> str:
+        """Return in words which newer revision could not be used; empty once somebody has saved."""
+        return self._damage
 
     @property
     def current(self) -> Settings:
@@ -217,20 +85,35 @@ class SettingsStore:
         return self._record
 
     async def change(
-        self, change: Settings | Change, *, author: str, why: str, based_on: int | None = None
+        self,
+        change: Settings | Change,
+        *,
+        author: str,
+        why: str,
+        based_on: int | None = None,
+        by_person: bool = True,
     ) -> int:
         """Check, make durable, put in force, publish; returns the revision's number.
 
         A function gets the settings in force and returns the new ones, so that two changes at
         once do not undo each other; callers that hold a copy say which revision it was
         (`based_on`) and get StaleSettingsError when it is no longer in force. Settings that are
-        equal make no revision. Raises InvalidSettingsError and then nothing has changed.
+        equal make no revision, unless a person confirms them after damage. Raises
+        InvalidSettingsError and then nothing has changed.
         """
         # shielded: a caller that goes away must not leave a file that is not in force
-        return await asyncio.shield(self._change(change, author, why, based_on))
+        return await asyncio.shield(
+            self._change(change, author, why, based_on, by_person=by_person)
+        )
 
     async def _change(
-        self, change: Settings | Change, author: str, why: str, based_on: int | None
+        self,
+        change: Settings | Change,
+        author: str,
+        why: str,
+        based_on: int | None,
+        *,
+        by_person: bool,
     ) -> int:
         async with self._lock:
             before = self._in_force()
@@ -240,28 +123,26 @@ class SettingsStore:
                     next_step="Load the page again and repeat the change.",
                 )
             after = change(before.settings) if callable(change) else change
-            if after == before.settings:
+            if after == before.settings and not (self._damage and by_person):
                 return before.revision.number
             # through the document and back: what could not be read again is refused now
             after = read_settings(from_plain(to_plain(after)), source="")
-            return await self._put(after, number=before.revision.number + 1, author=author, why=why)
+            damage = "" if by_person else self._damage
+            return await self._put(after, author=author, why=why, damage=damage)
 
-    async def _put(self, settings: Settings, *, number: int, author: str, why: str) -> int:
+    async def _put(self, settings: Settings, *, author: str, why: str, damage: str = "") -> int:
+        number = self._newest + 1
         revision = Revision(number=number, author=author, why=why, at=self._clock.now())
-        record = Record(revision=revision, settings=settings)
+        record = Record(revision=revision, settings=settings, damage=damage)
         await asyncio.to_thread(self._files.write, record)
-        self._record = record
+        self._record, self._newest, self._damage = record, number, damage
         self._bus.publish(SettingsChanged(revision=number))
         return number
 
     async def history(self, limit: int = 100) -> list[Revision]:
         """Return the newest revisions first."""
-
-        def read() -> list[Revision]:
-            newest = self._files.numbers()[: min(limit, MAX_REVISIONS_READ)]
-            return [self._files.heading(number) for number in newest]
-
-        return await asyncio.to_thread(read)
+        most = min(limit, MAX_REVISIONS_READ)
+        return await asyncio.to_thread(self._files.headings, most)
 
     async def at(self, number: int) -> Settings:
         """Return the settings of a revision."""

@@ -8,7 +8,7 @@ from aiohttp import web
 from scrigno.settings.schema import Settings
 from scrigno.settings.secrets import hidden, revealed
 from scrigno.settings.shapes import SETTINGS
-from scrigno.settings.store import to_plain
+from scrigno.settings.revisions import to_plain
 
 from .bodies import LARGEST_BYTES, merged, number, read_bytes, read_object, settings_of, text
 from .errors import BadBody
