@@ -28,10 +28,11 @@ from . import (
 from .bodies import LARGEST_BYTES
 from .event_stream import EventHub, event_route
 from .guard import answering_refusals, set_security_headers
+from .openapi import openapi
 from .pages import Pages
 from .pictures import PictureRoutes, Pictures
 from .rooms import Rooms
-from .routes import API, Route, add_routes, openapi
+from .routes import API, Route, add_routes
 
 
 def build_app(rooms: Rooms, *, pages_folder: Path) -> web.Application:

@@ -59,9 +59,16 @@ class BodyTooLarge(RequestRefused):
 
 
 class BadBody(RequestRefused):
-    """The body is not the JSON that the route takes."""
+    """The body is not the JSON that the route takes; `field` is the path to what is wrong."""
 
     code = "bad-body"
+    field = ""
+
+
+class UnknownParameter(RequestRefused):
+    """The query string has a key that the route does not know."""
+
+    code = "unknown-parameter"
 
 
 class AuditUnreadable(ScrignoError):
@@ -134,6 +141,7 @@ STATUS: Final[Mapping[str, int]] = {
     "trash-refused": 409,
     "uid-mismatch": 422,
     "unknown-account": 404,
+    "unknown-parameter": 400,
     "unknown-peer": 404,
     "unknown-revision": 404,
     "unknown-study-column": 400,
@@ -173,6 +181,8 @@ def problem(error: ScrignoError) -> web.Response:
                 {"key": each.key(), "what": each.what, "allowed": each.allowed}
                 for each in error.problems
             ]
+        case BadBody() if error.field:
+            content["field"] = error.field
         case NotLoggedIn():
             headers["WWW-Authenticate"] = "Bearer"
         case _:

@@ -2,20 +2,27 @@
 """Routes as data: each names its path, who may use it and what it is about; OpenAPI falls out."""
 
 import re
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, Final
 
+import msgspec
 from aiohttp import web
 
 from scrigno.access.permissions import Permission
+from scrigno.core.errors import ScrignoError
 
-from .errors import STATUS, NotAllowed
+from .errors import NotAllowed
 from .guard import require_caller, require_same_origin
-from .rooms import CALLER, Rooms
+from .rooms import CALLER, Rooms, author_of
+from .shapes import PATH, QUERY, Query, parse_path, parse_query, path_part
 
 API: Final = "/viewer/api"
+SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+MOST_SUBJECT: Final = 256
+_PART: Final = re.compile(r"\{(\w+)(?::((?:[^{}]|\{[^{}]*\})*))?\}")
 
 
 class For(StrEnum):
@@ -26,22 +33,103 @@ class For(StrEnum):
     ADMINISTRATORS = "administrators"
 
 
+class Untyped:
+    """The answer of a route that does not say its type."""
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """The action is recorded by the handler or the room below, which know more than the frame."""
+
+    action: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unaudited:
+    """Nothing is recorded, and why that is right."""
+
+    why: str
+
+
 Work = Callable[[web.Request, Rooms], Awaitable[Any]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Route:
-    """One method of one path; `work` returns JSON values, None (204) or a whole response."""
+    """One method of one path.
+
+    `work` returns an Answer or JSON values (answered with `success`), None (204) or a whole
+    response. `answer` is the type of what it returns, None for no content; `success` its status
+    and `also` further ones without a body of that type (204, 206, 304). `audit` names the action
+    that the frame records when the work is done or refused, with the first part of the path as
+    its subject (or what `audited` says); `Own` when somebody else records it. `path` parts are read
+    as `params` says, else by their name and pattern. `free_query` lets unknown keys pass.
+    """
 
     method: str
     path: str
     work: Work
     allowed: For | Permission = For.USERS
     about: str
-    query: Sequence[str] = ()
-    body: dict[str, Any] | None = None
-    answers: str = "application/json"
+    query: Sequence[Query | str] = ()
+    free_query: bool = False
+    params: Mapping[str, Any] = field(default_factory=dict)
+    body: Any = None  # a Body, or the JSON Schema of one
+    body_optional: bool = False
+    body_types: Sequence[str] = ("application/json",)
+    answer: Any = Untyped
+    answers: str | Sequence[str] = "application/json"
+    success: int = 0
+    also: Sequence[int] = ()
+    audit: str | Own | Unaudited = ""
     errors: Sequence[str] = ()
+
+    @cached_property
+    def keys(self) -> tuple[Query, ...]:
+        """Return the declared keys of the query string."""
+        return tuple(Query(each) if isinstance(each, str) else each for each in self.query)
+
+    @cached_property
+    def parts(self) -> tuple[Query, ...]:
+        """Return the variable parts of the path."""
+        found = _PART.findall(self.path)
+        return tuple(path_part(name, pattern, self.params) for name, pattern in found)
+
+    @property
+    def plain_path(self) -> str:
+        """Return the path as documents write it, without patterns."""
+        return API + _PART.sub(r"{\1}", self.path)
+
+    @property
+    def status(self) -> int:
+        """Return the status of success."""
+        return self.success or (204 if self.answer is None else 200)
+
+    @property
+    def permission(self) -> Permission | None:
+        """Return the right that the caller needs, None for none."""
+        if isinstance(self.allowed, Permission):
+            return self.allowed
+        return Permission.ADMIN if self.allowed is For.ADMINISTRATORS else None
+
+    @property
+    def changes(self) -> bool:
+        """Tell whether the method may change something."""
+        return self.method not in SAFE
+
+
+SUBJECT: Final = web.RequestKey("subject", str)
+DETAILS: Final = web.RequestKey("details", dict[str, str])
+
+# Tests hear every answer here and hold it against its declared type.
+ANSWERED: Final[list[Callable[[Route, web.Request, web.StreamResponse], None]]] = []
+
+
+def audited(request: web.Request, subject: str = "", **details: str) -> None:
+    """Say what the frame shall record: what was acted on, and small facts without patient data."""
+    if subject:
+        request[SUBJECT] = subject
+    request[DETAILS] = {**request.get(DETAILS, {}), **details}
 
 
 def add_routes(app: web.Application, rooms: Rooms, routes: Iterable[Route]) -> None:
@@ -52,86 +140,72 @@ def add_routes(app: web.Application, rooms: Rooms, routes: Iterable[Route]) -> N
 
 def _handler(route: Route, rooms: Rooms) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def handle(request: web.Request) -> web.StreamResponse:
-        if route.allowed is For.ANYBODY:
-            if route.method != "GET":
-                require_same_origin(request)
-        else:
-            caller = require_caller(request, rooms)
-            request[CALLER] = caller
-            needed = _needed(route.allowed)
-            if needed is not None and needed not in caller.session.permissions:
-                raise NotAllowed(f"Your account may not do this: it needs the right “{needed}”.")
-        answer = await route.work(request, rooms)
-        if isinstance(answer, web.StreamResponse):
-            return answer
-        return web.Response(status=204) if answer is None else web.json_response(answer)
+        _admit(route, request, rooms)
+        request[PATH] = parse_path(request, route.parts)
+        request[QUERY] = parse_query(request, route.keys, free=route.free_query)
+        try:
+            answer = await route.work(request, rooms)
+        except ScrignoError as error:
+            _record(route, request, rooms, error.code)
+            raise
+        _record(route, request, rooms)
+        response = _response(route, answer)
+        for heard in ANSWERED:
+            heard(route, request, response)
+        return response
 
     return handle
 
 
-def _needed(allowed: For | Permission) -> Permission | None:
-    if isinstance(allowed, Permission):
-        return allowed
-    return Permission.ADMIN if allowed is For.ADMINISTRATORS else None
+def _admit(route: Route, request: web.Request, rooms: Rooms) -> None:
+    if route.allowed is For.ANYBODY:
+        if route.changes:
+            require_same_origin(request)
+        return
+    caller = require_caller(request, rooms)
+    request[CALLER] = caller
+    needed = route.permission
+    if needed is not None and needed not in caller.session.permissions:
+        _record(route, request, rooms, NotAllowed.code)
+        raise NotAllowed(f"Your account may not do this: it needs the right “{needed}”.")
 
 
-def openapi(routes: Iterable[Route], version: str) -> dict[str, Any]:
-    """Return the OpenAPI 3.1 document of the routes."""
-    paths: dict[str, dict[str, Any]] = {}
-    for route in routes:
-        path = re.sub(r":[^{}]*(\{[^{}]*\}[^{}]*)*\}", "}", API + route.path)
-        paths.setdefault(path, {})[route.method.lower()] = _operation(route, path)
-    return {
-        "openapi": "3.1.0",
-        "info": {"title": "Scrigno", "version": version, "license": {"name": "Apache-2.0"}},
-        "paths": paths,
-        "components": {
-            "securitySchemes": {
-                "bearer": {"type": "http", "scheme": "bearer"},
-                "cookie": {"type": "apiKey", "in": "cookie", "name": "scrigno-session"},
-            },
-            "schemas": {
-                "Problem": {
-                    "type": "object",
-                    "description": "RFC 9457; rely on `code`, not on the sentences",
-                    "required": ["type", "title", "status", "code", "detail"],
-                    "properties": {
-                        "type": {"type": "string"},
-                        "title": {"type": "string"},
-                        "status": {"type": "integer"},
-                        "code": {"enum": sorted({*STATUS, "internal-error"})},
-                        "detail": {"type": "string"},
-                        "next_step": {"type": "string"},
-                    },
-                }
-            },
-        },
-    }
+def _record(route: Route, request: web.Request, rooms: Rooms, refused: str = "") -> None:
+    if not isinstance(route.audit, str) or not route.audit:
+        return
+    who = author_of(request) if CALLER in request else "nobody"
+    details = dict(request.get(DETAILS, {}))
+    if refused:
+        details["code"] = refused
+    subject = request.get(SUBJECT, "") or next(iter(request.match_info.values()), "")
+    rooms.audit.record(
+        who,
+        route.audit,
+        (subject or route.path)[:MOST_SUBJECT],
+        outcome="failure" if refused else "success",
+        details=details,
+    )
 
 
-def _operation(route: Route, path: str) -> dict[str, Any]:
-    names = re.findall(r"\{([^{}]*)\}", path)
-    parameters = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-        for name in names
-    ] + [{"name": name, "in": "query", "schema": {"type": "string"}} for name in route.query]
-    problem_schema = {"$ref": "#/components/schemas/Problem"}
-    problem = {"content": {"application/problem+json": {"schema": problem_schema}}}
-    operation: dict[str, Any] = {
-        "summary": route.about,
-        "operationId": route.work.__name__,
-        "x-allowed": str(route.allowed),
-        "parameters": parameters,
-        "responses": {
-            "200": {"description": "OK", "content": {route.answers: {}}},
-            "default": {"description": ", ".join(route.errors) or "Refused", **problem},
-        },
-    }
-    if route.body is not None:
-        operation["requestBody"] = {"content": {"application/json": {"schema": route.body}}}
-    if route.allowed is not For.ANYBODY:
-        operation["security"] = [{"bearer": []}, {"cookie": []}]
-    return operation
+def _response(route: Route, answer: Any) -> web.StreamResponse:
+    if isinstance(answer, web.StreamResponse):
+        return answer
+    if answer is None:
+        return web.Response(status=204)
+    return web.Response(body=encoded(answer), status=route.status, content_type="application/json")
+
+
+def encoded(answer: Any) -> bytes:
+    """Return an Answer, or JSON values, as JSON."""
+    return msgspec.json.encode(answer, enc_hook=_plain)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, str):  # Phi: this is the door through which it may leave
+        return str.__str__(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise NotImplementedError(f"{type(value).__name__} is no JSON value.")
 
 
 def fields(*required: str, **optional: str) -> dict[str, Any]:

@@ -203,7 +203,7 @@ ROUTES: Final = (
     Route(
         method="GET", path="/studies", work=list_studies,
         about="A page of the study list; other query keys are filters: field or field[operator]",
-        query=("search", "sort", "order", "offset", "limit"),
+        query=("search", "sort", "order", "offset", "limit"), free_query=True,
         errors=("bad-request", "unknown-study-column"),
     ),
     Route(
