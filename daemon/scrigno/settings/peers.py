@@ -122,7 +122,9 @@ class Peers:
             registered.append(peer)
             return replace(settings, peers=(*settings.peers, peer))
 
-        await self._store.change(add, author=FIRST_CONTACT, why=f"{ae_title} at {host}")
+        await self._store.change(
+            add, author=FIRST_CONTACT, why=f"{ae_title} at {host}", by_person=False
+        )
         if registered:
             log.info("peer %s: first contact from %s, waits for approval", ae_title, host)
             self._bus.publish(PeerRegistered(peer_name=registered[0].name))
