@@ -198,12 +198,14 @@ class ListFilter:
     """One condition of the study list; all conditions must hold.
 
     `field` is a name of `studies.FILTERS`: a column of the list or a series or object attribute
-    such as `series_description`. Dates are `YYYYMMDD`, times `HHMMSS`.
+    such as `series_description`. Dates are `YYYYMMDD`, times `HHMMSS`. One of `alternatives`
+    holding is as good as the condition itself; they name columns of the study too.
     """
 
     field: str
     operator: FilterOperator = FilterOperator.EQUAL
     values: tuple[str, ...]
+    alternatives: "tuple[ListFilter, ...]" = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
