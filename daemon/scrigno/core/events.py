@@ -117,6 +117,14 @@ class SettingsChanged(Event):
     revision: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobChanged(Event):
+    """A job changed its state or made progress; `state` is a word of its states or "deleted"."""
+
+    job_id: int
+    state: str
+
+
 E = TypeVar("E", bound=Event)
 
 
