@@ -78,13 +78,22 @@ class FindKey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """By which attribute answers are sorted."""
+
+    keyword: str
+    descending: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FindQuery:
     """A whole query. Keys that `find.keywords(level)` does not name are not matched.
 
     `fuzzy_names`: every word of a person name key begins some word of the name, in any order.
     `combined_datetime`: a date range and the time range of the same pair are one range
     (C.2.2.2.5.3, extended negotiation). `relational`: keys of lower levels match too (an entity
-    matches when something below it does).
+    matches when something below it does). `order`: by these, the first of most weight; without it
+    the newest come first.
     """
 
     level: Level
@@ -94,3 +103,4 @@ class FindQuery:
     relational: bool = False
     offset: int = 0
     limit: int | None = None
+    order: tuple[Order, ...] = ()
