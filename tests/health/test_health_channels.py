@@ -247,6 +247,7 @@ class Bureau:
             clock=self.clock,
             tls=lambda: ssl.create_default_context(cafile=certificate and str(certificate)),
             timeout_s=timeout_s,
+            allowed=lambda: ["127.0.0.0/8", "::1"],
         )
         self.dispatcher = Dispatcher(
             rules=lambda: self.rules,

@@ -68,7 +68,8 @@ async def test_a_webhook_of_the_settings_is_told_and_its_test_says_why_it_fails(
     await site.start()
     port = runner.addresses[0][1]
     hooks = [{"name": "desk", "url": f"http://127.0.0.1:{port}/hook", "secret": "s3cret"}]
-    await anna.json("PATCH", "/settings", json={"settings": {"alerts": {"webhooks": hooks}}})
+    changed = {"alerts": {"webhooks": hooks}, "outgoing": {"allowed": ["127.0.0.0/8"]}}
+    await anna.json("PATCH", "/settings", json={"settings": changed})
     assert (await anna.json("POST", "/alerts/channels/desk/test"))["sent"]
     assert (await asyncio.wait_for(told.get(), 10))["test"]
     settings = await anna.json("GET", "/settings")

@@ -64,7 +64,7 @@ async def start_health(
     dispatcher = Dispatcher(
         rules=partial(notify_rules, settings),
         outbox=outbox,
-        senders=Senders(clock=clock),
+        senders=Senders(clock=clock, allowed=lambda: settings.current.outgoing.allowed),
         clock=clock,
         counters=counters,
     )

@@ -9,10 +9,9 @@ import asyncio
 import hashlib
 import hmac
 import json
-import os
 import socket
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.headerregistry import Address
 from email.message import EmailMessage
@@ -23,21 +22,16 @@ from typing import Any, Final
 from urllib.parse import urljoin, urlsplit
 from uuid import uuid4
 
-import aiohttp
 import aiosmtplib
-from aiohttp.abc import AbstractResolver, ResolveResult
-from typing_extensions import override
 
 from scrigno.core.clock import Clock
 from scrigno.core.errors import ScrignoError
-from scrigno.host.facts import NotAvailable
-from scrigno.host.reader import Reader
 
 from .codes import Level
 from .messages import Mail
+from .outgoing import Lookups, Outgoing, OutgoingFailed, OutgoingRefused, plain_words
 
 SEND_TIMEOUT_S: Final = 30.0
-LOOKUP_TIMEOUT_S: Final = 10.0
 MOST_REDIRECTS: Final = 3
 SIGNATURE_HEADER: Final = "X-Scrigno-Signature"
 TIMESTAMP_HEADER: Final = "X-Scrigno-Timestamp"
@@ -86,60 +80,6 @@ class WebhookRules:
 ChannelRules = MailRules | WebhookRules
 
 
-class Lookups(AbstractResolver):
-    """Names to addresses, in threads of their own: a dead name server holds up nobody else."""
-
-    def __init__(self) -> None:
-        """Two at once."""
-        self._reader = Reader("alert-names", at_once=2, timeout_s=LOOKUP_TIMEOUT_S)
-
-    @override
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        """Return addresses; OSError when there are none or nobody answers."""
-        found = await self._reader.read(
-            host, lambda: socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
-        )
-        if isinstance(found, NotAvailable):
-            raise OSError(f"the name {host} was not found: {found.reason}")
-        return [
-            ResolveResult(
-                hostname=host,
-                host=str(address[0]),
-                port=int(address[1]),
-                family=kind,
-                proto=proto,
-                flags=socket.AI_NUMERICHOST,
-            )
-            for kind, _, proto, _, address in found
-        ]
-
-    @override
-    async def close(self) -> None:
-        """Nothing is held."""
-
-    async def connected(self, host: str, port: int) -> socket.socket:
-        """Return a socket that is connected to the first address that answers."""
-        last: OSError = OSError(f"the name {host} was not found")
-        for address in await self.resolve(host, port):
-            sock = socket.socket(address["family"], socket.SOCK_STREAM)
-            sock.setblocking(False)  # noqa: FBT003 - the socket's own signature
-            try:
-                await asyncio.get_running_loop().sock_connect(
-                    sock, (address["host"], address["port"])
-                )
-            except OSError as error:
-                sock.close()
-                last = error
-            except BaseException:
-                sock.close()
-                raise
-            else:
-                return sock
-        raise last
-
-
 class Senders:
     """Sends by any channel. Loop thread only; each call is bounded in time."""
 
@@ -149,12 +89,17 @@ class Senders:
         clock: Clock,
         tls: Callable[[], ssl.SSLContext] = ssl.create_default_context,
         timeout_s: float = SEND_TIMEOUT_S,
+        allowed: Callable[[], Iterable[str]] = tuple,
     ) -> None:
-        """`tls` makes the context by which other sides are verified; it may block."""
+        """`tls` makes the context by which other sides are verified; it may block.
+
+        `allowed` names networks that are called although `outgoing` would refuse them.
+        """
         self._clock = clock
         self._tls = tls
         self._timeout_s = timeout_s
         self._lookups = Lookups()
+        self._outgoing = Outgoing(allowed=allowed, tls=tls, timeout_s=timeout_s)
         self._context: ssl.SSLContext | None = None
 
     async def mail(self, rules: MailRules, mail: Mail) -> str:
@@ -209,33 +154,26 @@ class Senders:
         try:
             async with asyncio.timeout(self._timeout_s):
                 await self._post(rules, body)
-        except (OSError, aiohttp.ClientError, ValueError) as error:
-            raise ChannelFailed(_without(self._http_words(error), rules.secret)) from None
+        except (OutgoingRefused, OutgoingFailed) as error:
+            raise ChannelFailed(_without(error.reason, rules.secret)) from None
+        except TimeoutError:
+            raise ChannelFailed(f"no answer in {self._timeout_s:g} s") from None
 
     async def _post(self, rules: WebhookRules, body: bytes) -> None:
         headers = {
             "Content-Type": "application/json",
-            "User-Agent": "Scrigno",
             DELIVERY_HEADER: uuid4().hex,
             **signed(rules.secret, body, int(self._clock.now().timestamp())),
         }
-        connector = aiohttp.TCPConnector(
-            resolver=self._lookups, ssl=await self._verified(), force_close=True
-        )
-        async with aiohttp.ClientSession(
-            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
-        ) as session:
-            url = rules.url
-            for _ in range(MOST_REDIRECTS + 1):
-                async with session.post(
-                    url, data=body, headers=headers, allow_redirects=False
-                ) as answer:
-                    status, target = answer.status, answer.headers.get("Location", "")
-                if 200 <= status < 300:
-                    return
-                if status not in {307, 308} or not target:
-                    raise ChannelFailed(f"the other side answered {status}")
-                url = _redirected(url, target)
+        url = rules.url
+        for _ in range(MOST_REDIRECTS + 1):
+            answer = await self._outgoing.request("POST", url, headers=headers, body=body)
+            target = answer.headers.get("Location", "")
+            if 200 <= answer.status < 300:
+                return
+            if answer.status not in {307, 308} or not target:
+                raise ChannelFailed(f"the other side answered {answer.status}")
+            url = _redirected(url, target)
         raise ChannelFailed("the other side redirects without end")
 
     async def _verified(self) -> ssl.SSLContext:
@@ -260,21 +198,7 @@ class Senders:
             case aiosmtplib.SMTPResponseException() as refused:
                 return f"the mail server refused: {refused.code} {refused.message}"
             case other:
-                return f"no connection to the mail server: {_plain(other)}"
-
-    def _http_words(self, error: Exception) -> str:
-        match error:
-            case aiohttp.ClientConnectorCertificateError() as wrong:
-                why = getattr(wrong.certificate_error, "verify_message", wrong.certificate_error)
-                return f"the certificate is not trusted: {why}"
-            case ssl.SSLError() as wrong:
-                return f"no secure connection: {wrong.reason}"
-            case TimeoutError():
-                return f"no answer in {self._timeout_s:g} s"
-            case aiohttp.ClientConnectorError() as failed:
-                return f"no connection: {_plain(failed.os_error)}"
-            case other:
-                return f"no connection: {_plain(other)}"
+                return f"no connection to the mail server: {plain_words(other)}"
 
 
 def signed(secret: str, body: bytes, timestamp: int) -> dict[str, str]:
@@ -311,13 +235,6 @@ def _mime(rules: MailRules, mail: Mail, clock: Clock) -> EmailMessage:
         message["Importance"] = "high"
     message.set_content(mail.text)
     return message
-
-
-def _plain(error: BaseException) -> str:
-    """Return the system's own words where there are any."""
-    if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno)
-    return str(error) or type(error).__name__
 
 
 def _addresses(recipients: Sequence[str]) -> tuple[Address, ...]:
