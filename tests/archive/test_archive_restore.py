@@ -17,6 +17,7 @@ from archivebox import Box, Made, made
 from loopfs import loop_filesystem
 from scrigno.archive.backups import BackupRules, IndexBackup, superfluous
 from scrigno.archive.index_state import IndexState
+from scrigno.catalogue.schema import INDEX_SCHEMA
 from scrigno.core.errors import CommandError, ScrignoError
 from scrigno.db import file as database_file
 from scrigno.db.errors import DatabaseDamaged, DatabaseError, DatabaseUnavailable
@@ -63,7 +64,7 @@ async def test_a_backup_is_read_back_and_says_what_is_in_it(box: Box) -> None:
     assert {one.volume for one in listed} == {"data", "backup1"}
     for one in listed:
         assert one.verified_at is not None
-        assert (one.instances, one.schema_version) == (0, 5)
+        assert (one.instances, one.schema_version) == (0, INDEX_SCHEMA.version)
         assert one.size > 0
     again = await box.backups.named("data", listed[0].name)
     assert again.key == listed[0].key

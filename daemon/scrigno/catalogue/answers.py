@@ -10,7 +10,17 @@ from scrigno.db.sqlite import Connection
 
 from . import copies, dialect, values
 from .columns import Kind
-from .model import COLUMNS, FROM, REQUESTS, STUDY_SETS, TABLES, expression, keywords, uniques
+from .model import (
+    COLUMNS,
+    FROM,
+    PATIENT_COUNTS,
+    REQUESTS,
+    STUDY_SETS,
+    TABLES,
+    expression,
+    keywords,
+    uniques,
+)
 from .query import FindQuery, Level
 from .records import CopyState, FindRow, FindValue
 from .requests import requests_of_text
@@ -18,21 +28,27 @@ from .sql import ALWAYS, Sql
 
 
 def rows_of(
-    connection: Connection, query: FindQuery, numbers: Sequence[int], test: Sql = ALWAYS
+    connection: Connection,
+    query: FindQuery,
+    numbers: Sequence[int],
+    test: Sql = ALWAYS,
+    seen: Sql = ALWAYS,
 ) -> list[FindRow]:
     """Return the answers for those of `numbers` that pass `test`, in the order of `numbers`.
 
-    `test` is one of rows of `study`, and `query` then one of studies.
+    `test` is one of rows of `study`, and `query` then one of studies. What is counted of a patient
+    are the studies that pass `seen`.
     """
     wanted = list(dict.fromkeys([*uniques(query.level), *(key.keyword for key in query.keys)]))
     wanted = [keyword for keyword in wanted if keyword in keywords(query.level)]
     table = TABLES[query.level]
-    expressions = [expression(query.level, keyword) for keyword in wanted]
+    expressions = [expression(query.level, keyword, seen.text) for keyword in wanted]
+    counted = seen.parameters * sum(keyword in PATIENT_COUNTS for keyword in wanted)
     inside = dialect.numbers_in(f"{table}.id", numbers)
     found = connection.execute(
         f"SELECT {table}.id, {table}.character_set, {', '.join(expressions)} "  # noqa: S608 - our texts
         f"FROM {FROM[query.level]} WHERE {inside.text} AND {test.text}",
-        inside.parameters + test.parameters,
+        counted + inside.parameters + test.parameters,
     )
     held = copies.copies_of(connection, numbers) if query.level is Level.IMAGE else {}
     answers = {}

@@ -9,10 +9,12 @@ from typing import Final
 
 from scrigno.core.clock import Clock
 from scrigno.core.counters import Counters
+from scrigno.core.sight import EVERYTHING, Sight
 from scrigno.db.engine import Database
 from scrigno.db.sqlite import Connection
 
 from . import copies, details, fixity, identity, inbox, maintenance, standing, studies
+from . import within as sight
 from .cases import CaseBook
 from .find import Portion, Search
 from .gains import HELD, MISSING
@@ -115,10 +117,12 @@ class Catalogue:
 
     # asking ------------------------------------------------------------------------------------
 
-    async def instance(self, sop_instance_uid: str) -> StoredInstance | None:
-        """Return one object, or None."""
+    async def instance(
+        self, sop_instance_uid: str, *, within: Sight = EVERYTHING
+    ) -> StoredInstance | None:
+        """Return one object, or None; what is not seen is not there."""
         return await self._db.read(
-            lambda connection: details.instance(connection, sop_instance_uid)
+            lambda connection: details.instance(connection, sop_instance_uid, within)
         )
 
     async def instances(
@@ -126,27 +130,36 @@ class Catalogue:
         study_uid: str,
         series_uid: str | None = None,
         sop_uids: Collection[str] | None = None,
+        *,
+        within: Sight = EVERYTHING,
     ) -> list[StoredInstance]:
         """Return the objects of a study (of one series, of these UIDs), by series and number."""
         wanted = None if sop_uids is None else list(sop_uids)
         return await self._db.read(
-            lambda connection: details.instances(connection, study_uid, series_uid, wanted)
+            lambda connection: details.instances(connection, study_uid, series_uid, wanted, within)
         )
 
-    async def find(self, query: FindQuery) -> AsyncGenerator[FindRow, None]:
-        """Yield the matches, newest first, a page at a time; closing the iterator stops it."""
+    async def find(
+        self, query: FindQuery, *, within: Sight = EVERYTHING
+    ) -> AsyncGenerator[FindRow, None]:
+        """Yield the matches that are seen, newest first, a page at a time.
+
+        Closing the iterator stops it.
+        """
         left = query.limit
         skip = query.offset
         before: int | None = None
         while left is None or left > 0:
-            portion = await self._db.read(partial(_portion, query=query, before=before))
+            portion = await self._db.read(
+                partial(_portion, query=query, before=before, within=within)
+            )
             numbers = portion.numbers
             for place in range(skip if portion.exact else 0, len(numbers), FIND_PAGE):
                 some: list[int] = numbers[place : place + FIND_PAGE].tolist()
                 if portion.exact:
                     some = some[:left]
                 rows = await self._db.read(
-                    partial(_answers, query=query, numbers=some, exact=portion.exact)
+                    partial(_answers, query=query, numbers=some, exact=portion.exact, within=within)
                 )
                 if not portion.exact:  # only now it is known which of them count
                     rows, skip = rows[skip:], max(0, skip - len(rows))
@@ -161,17 +174,24 @@ class Catalogue:
             skip = max(0, skip - len(numbers))
             before = int(numbers[-1])
 
-    async def find_count(self, query: FindQuery) -> int:
-        """Return how many entities match, limit and offset aside."""
-        return await self._db.read(lambda connection: Search(connection, query).count())
+    async def find_count(self, query: FindQuery, *, within: Sight = EVERYTHING) -> int:
+        """Return how many entities match and are seen, limit and offset aside."""
+        return await self._db.read(lambda connection: Search(connection, query, within).count())
 
-    async def study_page(self, query: StudyListQuery) -> StudyPage:
+    async def study_page(self, query: StudyListQuery, *, within: Sight = EVERYTHING) -> StudyPage:
         """Return one page of the study list and its exact total; raises UnknownStudyColumn."""
-        return await self._db.read(lambda connection: studies.page(connection, query))
+        return await self._db.read(lambda connection: studies.page(connection, query, within))
 
-    async def study(self, study_uid: str) -> StudyDetail | None:
-        """Return one study with its series and objects, or None."""
-        return await self._db.read(lambda connection: details.study(connection, study_uid))
+    async def study(self, study_uid: str, *, within: Sight = EVERYTHING) -> StudyDetail | None:
+        """Return one study with its series and objects, or None; what is not seen is not there."""
+        return await self._db.read(lambda connection: details.study(connection, study_uid, within))
+
+    async def seen(
+        self, study_uids: Collection[str], *, within: Sight = EVERYTHING
+    ) -> frozenset[str]:
+        """Return those of these studies that exist and are seen."""
+        wanted = tuple(study_uids)
+        return await self._db.read(lambda connection: sight.seen(connection, wanted, within))
 
     async def totals(self) -> Totals:
         """Return what the archive holds, from maintained counters."""
@@ -481,8 +501,10 @@ class Catalogue:
         return changed
 
 
-def _portion(connection: Connection, query: FindQuery, before: int | None) -> Portion:
-    return Search(connection, query).portion(before)
+def _portion(
+    connection: Connection, query: FindQuery, before: int | None, within: Sight
+) -> Portion:
+    return Search(connection, query, within).portion(before)
 
 
 def _answers(
@@ -490,5 +512,6 @@ def _answers(
     query: FindQuery,
     numbers: list[int],
     exact: bool,  # noqa: FBT001 - given by keyword through partial
+    within: Sight,
 ) -> list[FindRow]:
-    return Search(connection, query).answers(numbers, exact=exact)
+    return Search(connection, query, within).answers(numbers, exact=exact)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from scrigno.core.attributes import PersonName, SeriesAttributes
+from scrigno.core.sight import EVERYTHING, Sight
 from scrigno.core.uids import object_key
 from scrigno.db.sqlite import Connection, Value
 
@@ -12,6 +13,7 @@ from . import copies, rows, studies, values
 from .columns import Kind
 from .records import Copy, SeriesRow, StoredInstance, StudyDetail
 from .requests import requests_of_text
+from .within import sees
 
 _SELECT: Final = (
     "SELECT instance.id, study.study_instance_uid, series.series_instance_uid, "
@@ -25,10 +27,14 @@ _ORDER: Final = "ORDER BY series.series_order, series.id, instance.instance_orde
 _UIDS_AT_ONCE: Final = 500
 
 
-def instance(connection: Connection, sop_uid: str) -> StoredInstance | None:
-    """Return one object, or None."""
+def instance(
+    connection: Connection, sop_uid: str, within: Sight = EVERYTHING
+) -> StoredInstance | None:
+    """Return one object, or None; what is not seen is not there."""
     found = _instances(connection, "WHERE instance.sop_instance_uid = ?", [sop_uid])
-    return found[0] if found else None
+    if not found or not sees(connection, found[0].study_instance_uid, within):
+        return None
+    return found[0]
 
 
 def instances(
@@ -36,8 +42,11 @@ def instances(
     study_uid: str,
     series_uid: str | None,
     sop_uids: Sequence[str] | None,
+    within: Sight = EVERYTHING,
 ) -> list[StoredInstance]:
     """Return the objects of a study, of one of its series, of these UIDs in it."""
+    if not sees(connection, study_uid, within):
+        return []
     where, parameters = "WHERE study.study_instance_uid = ?", [study_uid]
     if series_uid is not None:
         where += " AND series.series_instance_uid = ?"
@@ -52,8 +61,10 @@ def instances(
     return _instances(connection, f"{where} {_ORDER}", [*parameters, *sop_uids])
 
 
-def study(connection: Connection, study_uid: str) -> StudyDetail | None:
-    """Return one study with its series and objects, or None."""
+def study(connection: Connection, study_uid: str, within: Sight = EVERYTHING) -> StudyDetail | None:
+    """Return one study with its series and objects, or None; what is not seen is not there."""
+    if not sees(connection, study_uid, within):
+        return None
     found = connection.execute(
         "SELECT id FROM study WHERE study_instance_uid = ?", (study_uid,)
     ).fetchone()

@@ -27,6 +27,11 @@ def numbers_in(column: str, numbers: Sequence[int]) -> Sql:
     return Sql(f"{column} IN (SELECT value FROM json_each(?))", (json.dumps(list(numbers)),))  # noqa: S608 - a column of ours
 
 
+def texts_in(column: str, texts: Sequence[str]) -> Sql:
+    """Return the test that `column` is one of these texts, with one parameter for all of them."""
+    return Sql(f"{column} IN (SELECT value FROM json_each(?))", (json.dumps(list(texts)),))  # noqa: S608 - a column of ours
+
+
 def matches(expression: str, pattern: str) -> Sql:
     """Return the test that a text matches a pattern made of `literal`, `*` and `?`."""
     return Sql(f"{expression} GLOB ?", (pattern,))

@@ -8,7 +8,7 @@ behind it. Writer thread only.
 
 import dataclasses
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from scrigno.core.attributes import IndexAttributes, PatientAttributes
@@ -54,6 +54,7 @@ class Study:
     empty: tuple[str, ...]
     patient_empty: tuple[str, ...]
     correction: Correction | None = None
+    origins: set[int] = field(default_factory=set)  # those that are known to be recorded
 
     def sets(self) -> StudySets:
         """Return the sets as they are to stand in the row."""

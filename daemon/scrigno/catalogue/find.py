@@ -14,9 +14,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from scrigno.core.sight import EVERYTHING, Sight
 from scrigno.db.sqlite import Connection
 
 from . import answers, conditions, dialect, fulltext, names
+from . import within as within_sight
 from .columns import Column, Kind, index_name
 from .conditions import Condition
 from .model import COLUMNS, MOMENTS, REQUESTS, TABLES
@@ -42,8 +44,11 @@ class Portion:
 class Search:
     """One query on one snapshot: the numbers of what matches, portion by portion."""
 
-    def __init__(self, connection: Connection, query: FindQuery) -> None:
-        """Raise UnsupportedKey for a key that cannot be matched."""
+    def __init__(
+        self, connection: Connection, query: FindQuery, within: Sight = EVERYTHING
+    ) -> None:
+        """Find within what is seen; raise UnsupportedKey for a key that cannot be matched."""
+        self._seen = within_sight.conditions_of(connection, within)
         self._connection = connection
         self._query = query
         self._table = TABLES[query.level]
@@ -89,7 +94,8 @@ class Search:
     def answers(self, numbers: Sequence[int], *, exact: bool) -> list[FindRow]:
         """Return the answers of those of these that match, in this order."""
         test = ALWAYS if exact else self._studies().tests()
-        return answers.rows_of(self._connection, self._query, numbers, test)
+        seen = both(condition.test for condition in self._seen)
+        return answers.rows_of(self._connection, self._query, numbers, test, seen)
 
     def _numbers(self, where: Sql, tail: str, limit: int) -> NDArray[np.int64]:
         return dialect.many_numbers(
@@ -105,6 +111,7 @@ class Search:
     def _studies(self) -> Studies:
         """Return the studies that satisfy the keys of PATIENT and STUDY, and of what is below."""
         found = self._on(Level.PATIENT, "study") + self._on(Level.STUDY, "study")
+        found += self._seen
         below = self._below(Level.STUDY)
         if below is not None:
             found.append(Condition(test=below))
@@ -124,8 +131,9 @@ class Search:
     def _patient_test(self) -> Sql:
         tests: list[Sql] = []
         tests += map(_patient_condition, self._on(Level.PATIENT, "patient"))
-        if self._query.relational:
-            study = both(condition.test for condition in self._on(Level.STUDY, "study"))
+        if self._query.relational or self._seen:
+            keys = self._on(Level.STUDY, "study") if self._query.relational else []
+            study = both(condition.test for condition in (*keys, *self._seen))
             below = self._below(Level.STUDY)
             test = study if below is None else both([study, below])
             if test is not ALWAYS:
@@ -144,7 +152,7 @@ class Search:
         return Sql(f"study IN ({select.text})", select.parameters)
 
     def _upper_studies(self) -> Studies | None:
-        found = self._on(Level.PATIENT, "study") + self._on(Level.STUDY, "study")
+        found = self._on(Level.PATIENT, "study") + self._on(Level.STUDY, "study") + self._seen
         return Studies(self._connection, found) if found else None
 
     def _series_test(self) -> Sql:

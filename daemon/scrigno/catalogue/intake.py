@@ -17,7 +17,7 @@ from scrigno.db.sqlite import Connection, Value
 
 from . import copies, rows, values
 from .dictionaries import Dictionaries
-from .entities import Entities, Series
+from .entities import Entities, Series, Study
 from .gains import HELD, OWED, Gains
 from .records import AddOutcome, AddResult, CapacityReached, NewInstance
 
@@ -149,6 +149,7 @@ class Intake:
             held.extend((row, volume, HELD) for volume in new.copies)
             held.extend((row, volume, OWED) for volume in new.owed)
             study = series.study
+            self._note_origin(connection, study, new)
             gains.instances(study.row, series.row, 1, new.size)
             gains.received(study.row, received)
             gains.copies(new.copies, HELD, new.size)
@@ -159,6 +160,16 @@ class Intake:
                 gains.sets(study.row, study.sets())
         rows.insert_many(connection, rows.INSERT_INSTANCE, rows.INSTANCE_WIDTH, instances)
         rows.insert_many(connection, rows.INSERT_COPY, rows.COPY_WIDTH, held)
+
+    def _note_origin(self, connection: Connection, study: Study, new: NewInstance) -> None:
+        """Record from whom objects of a study came, once for each study and origin."""
+        origin = self._dictionaries.origin(connection, new.origin)
+        if origin not in study.origins:
+            connection.execute(
+                "INSERT INTO study_origin (origin, study) VALUES (?, ?) ON CONFLICT DO NOTHING",
+                (origin, study.row),
+            )
+            study.origins.add(origin)
 
     def _instance_row(
         self,

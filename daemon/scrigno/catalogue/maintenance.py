@@ -18,6 +18,7 @@ _TABLES: Final = (
     "instance",
     "series_request",
     "series",
+    "study_origin",
     "study",
     "patient",
     "modality",
@@ -135,10 +136,16 @@ def _drop_empty(connection: Connection, gains: Gains, study: int, series: int) -
     row = connection.execute("SELECT patient FROM study WHERE id = ?", (study,)).fetchone()
     assert row is not None  # noqa: S101 - its series was there a moment ago
     fulltext.drop(connection, study)
+    forget_origins(connection, study)
     connection.execute("DELETE FROM study WHERE id = ?", (study,))
     gains.study_gone(study)
     gains.entities(studies=-1)
     corrections.settle(connection, gains, int(row[0]), {})
+
+
+def forget_origins(connection: Connection, study: int) -> None:
+    """Forget from whom the objects of a study came; its number may be given to another one."""
+    connection.execute("DELETE FROM study_origin WHERE study = ?", (study,))
 
 
 def narrow(connection: Connection, study: int) -> None:
@@ -164,6 +171,12 @@ def narrow(connection: Connection, study: int) -> None:
         "UPDATE study SET modality_bits = ?, modalities = ?, body_parts = ?, sop_classes = ? "
         "WHERE id = ?",
         (bits, values.joined(codes), values.joined(parts), values.joined(classes), study),
+    )
+    forget_origins(connection, study)
+    connection.execute(
+        "INSERT INTO study_origin (origin, study) SELECT DISTINCT instance.origin, series.study "
+        "FROM instance JOIN series ON series.id = instance.series WHERE series.study = ?",
+        (study,),
     )
 
 

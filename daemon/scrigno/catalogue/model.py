@@ -6,6 +6,7 @@ from typing import Final
 
 from .columns import INSTANCE, PATIENT, SERIES, STUDY, Column
 from .query import Level
+from .sql import ALWAYS
 
 REQUESTS: Final = "RequestAttributesSequence"
 PATIENT_COUNTS: Final = {
@@ -85,8 +86,11 @@ def uniques(level: Level) -> Iterator[str]:
         yield UNIQUE[upper]
 
 
-def expression(level: Level, keyword: str) -> str:
-    """Return what is selected for a keyword; our own texts only."""
+def expression(level: Level, keyword: str, seen: str = ALWAYS.text) -> str:
+    """Return what is selected for a keyword; our own texts only.
+
+    `seen` is a test of one row of `study`, named alone: a patient's counts hold what passes it.
+    """
     for upper in levels_of(level):
         column = COLUMNS[upper].get(keyword)
         if column is not None:
@@ -96,7 +100,13 @@ def expression(level: Level, keyword: str) -> str:
     if keyword in PATIENT_COUNTS:
         patient = "patient.id" if level is Level.PATIENT else "study.patient"
         count = PATIENT_COUNTS[keyword]
-        return f"(SELECT {count} FROM study AS other WHERE other.patient = {patient})"  # noqa: S608 - our texts
+        if seen == ALWAYS.text:
+            return f"(SELECT {count} FROM study AS other WHERE other.patient = {patient})"  # noqa: S608 - our texts
+        among = f"SELECT id FROM study WHERE {seen}"  # noqa: S608 - our texts
+        return (
+            f"(SELECT {count} FROM study AS other "  # noqa: S608 - our texts
+            f"WHERE other.patient = {patient} AND other.id IN ({among}))"
+        )
     if keyword == REQUESTS:
         return "series.request_attributes"
     return (STUDY_COUNTS | STUDY_SETS | SERIES_COUNTS)[keyword]

@@ -15,6 +15,7 @@ from .columns import CARRIED, SORTS, index_columns, index_name
 from .schema_cases import cases
 from .schema_fixity import fixity
 from .schema_lifecycle import lifecycle
+from .schema_sight import study_origin
 from .schema_volumes import volume_identity
 
 _PATIENT_COLUMNS: Final[dict[str, type]] = {
@@ -351,5 +352,5 @@ def _counters(database: Database) -> None:
 
 
 INDEX_SCHEMA: Final = Schema(
-    "index", (first_tables, fixity, lifecycle, cases, volume_identity), compat=1
+    "index", (first_tables, fixity, lifecycle, cases, volume_identity, study_origin), compat=1
 )

@@ -6,10 +6,12 @@ from typing import Any, Final
 
 from scrigno.core.attributes import PersonName
 from scrigno.core.phi import Phi
+from scrigno.core.sight import EVERYTHING, Sight
 from scrigno.core.uids import is_uid
 from scrigno.db.sqlite import Connection
 
 from . import conditions, dialect, fulltext, names, values
+from . import within as within_sight
 from .columns import INSTANCE, PATIENT, SERIES, SORTS, STUDY, Column, Kind, index_name
 from .conditions import Condition
 from .records import (
@@ -57,11 +59,11 @@ _SELECT: Final = (
 )
 
 
-def page(connection: Connection, query: StudyListQuery) -> StudyPage:
-    """Return one page and the exact total of the whole list; raises UnknownStudyColumn."""
+def page(connection: Connection, query: StudyListQuery, within: Sight = EVERYTHING) -> StudyPage:
+    """Return one page and the exact total of what is seen; raises UnknownStudyColumn."""
     if query.sort not in SORTS:
         raise UnknownStudyColumn(f"The study list cannot be sorted by {query.sort!r}.")
-    chosen = studies(connection, query)
+    chosen = studies(connection, query, within)
     total = chosen.total()
     numbers = chosen.page(
         query.sort,
@@ -73,9 +75,10 @@ def page(connection: Connection, query: StudyListQuery) -> StudyPage:
     return StudyPage(total=total, rows=tuple(rows_of(connection, numbers)))
 
 
-def studies(connection: Connection, query: StudyListQuery) -> Studies:
-    """Return the studies that a list shows."""
-    found = [_filter(connection, each) for each in query.filters if _table(each) == "study"]
+def studies(connection: Connection, query: StudyListQuery, within: Sight = EVERYTHING) -> Studies:
+    """Return the studies that a list shows to somebody."""
+    found = within_sight.conditions_of(connection, within)
+    found += [_filter(connection, each) for each in query.filters if _table(each) == "study"]
     below = [each for each in query.filters if _table(each) != "study"]
     if below:
         found.append(_below(below))

@@ -215,6 +215,7 @@ def _take_away(
     gone = not exists(connection, "SELECT 1 FROM series WHERE study = ? LIMIT 1", study)
     if gone:
         fulltext.drop(connection, study)
+        maintenance.forget_origins(connection, study)
         connection.execute("DELETE FROM study WHERE id = ?", (study,))
         gains.study_gone(study)
         gains.entities(studies=-1)
