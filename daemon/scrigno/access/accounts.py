@@ -23,7 +23,8 @@ class Role(StrEnum):
 
 _OF_ROLE: Final = {
     Role.ADMINISTRATOR: EVERY_PERMISSION,
-    Role.USER: EVERY_PERMISSION - {Permission.ADMIN, Permission.AUDIT, Permission.DELETE},
+    Role.USER: EVERY_PERMISSION
+    - {Permission.ADMIN, Permission.AUDIT, Permission.DELETE, Permission.EDIT},
 }
 
 

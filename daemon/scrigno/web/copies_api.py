@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from scrigno.access.permissions import Permission
 from scrigno.archive.verify import VerifyReport
 from scrigno.catalogue.records import CopyState, StoredInstance
 
@@ -16,6 +17,7 @@ from .answers import moment
 from .errors import NotFound
 from .rooms import Rooms, author_of
 from .routes import For, Route
+from .sight import require_study, sight_of
 from .studies_api import uid_of
 
 _ADMIN: Final = For.ADMINISTRATORS
@@ -58,7 +60,7 @@ async def get_copies(request: web.Request, rooms: Rooms) -> Any:
     With `objects=yes` also each copy of each image.
     """
     uid = uid_of(request)
-    instances = await rooms.catalogue.instances(uid)
+    instances = await rooms.catalogue.instances(uid, within=sight_of(request))
     if not instances:
         raise NotFound("There is no such study.")
     states = {each.name: each.state for each in rooms.volumes.statuses()}
@@ -118,6 +120,7 @@ def verify_json(report: VerifyReport) -> dict[str, Any]:
 async def verify_study(request: web.Request, rooms: Rooms) -> Any:
     """Read every copy of a study from its disk now, compare and repair; answers when it is done."""
     uid = uid_of(request)
+    await require_study(request, rooms, uid)
     report = await rooms.verifier.verify(study_uid=uid)
     if not report.instances:
         raise NotFound("There is no such study.")
@@ -129,8 +132,7 @@ async def verify_study(request: web.Request, rooms: Rooms) -> Any:
 
 async def _protect(request: web.Request, rooms: Rooms, *, on: bool) -> Any:
     uid = uid_of(request)
-    if await rooms.catalogue.study(uid) is None:
-        raise NotFound("There is no such study.")
+    await require_study(request, rooms, uid)
     await rooms.catalogue.protect(uid, on=on)
     rooms.trash.nudge()  # it writes protection to the volumes
     rooms.audit.record(author_of(request), "study-protected" if on else "study-unprotected", uid)
@@ -149,7 +151,7 @@ async def unprotect_study(request: web.Request, rooms: Rooms) -> Any:
 
 ROUTES: Final = (
     Route(
-        method="GET", path="/studies/{uid}/copies", work=get_copies,
+        method="GET", path="/studies/{uid}/copies", work=get_copies, allowed=Permission.VIEW,
         about="What each volume holds and owes of a study, and when it was read back",
         query=("objects",), errors=("not-found",),
     ),
@@ -158,11 +160,12 @@ ROUTES: Final = (
         about="Read every copy of a study now, compare and repair", errors=("not-found",),
     ),
     Route(
-        method="PUT", path="/studies/{uid}/protection", work=protect_study, allowed=_ADMIN,
+        method="PUT", path="/studies/{uid}/protection", work=protect_study, allowed=Permission.EDIT,
         about="Protect a study from deletion by anybody and any rule", errors=("not-found",),
     ),
     Route(
-        method="DELETE", path="/studies/{uid}/protection", work=unprotect_study, allowed=_ADMIN,
+        method="DELETE", path="/studies/{uid}/protection", work=unprotect_study,
+        allowed=Permission.EDIT,
         about="Take the protection of a study away", errors=("not-found",),
     ),
 )  # fmt: skip

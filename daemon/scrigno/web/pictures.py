@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 
 from aiohttp import web
 
+from scrigno.access.permissions import Permission
 from scrigno.archive.retrieve import Retrieval
 from scrigno.catalogue.records import StoredInstance
 from scrigno.imaging.cache import FrameCache
@@ -20,6 +21,7 @@ from .bodies import number
 from .errors import NotFound, RequestRefused
 from .rooms import Rooms
 from .routes import Route
+from .sight import sight_of
 from .studies_api import uid_of
 
 THUMBNAIL_PX: Final = 192
@@ -172,7 +174,7 @@ class PictureRoutes:
     async def get_rendered_frame(self, request: web.Request, rooms: Rooms) -> Any:
         """Return one frame as JPEG or PNG."""
         look = _look(request)
-        instance = await rooms.catalogue.instance(uid_of(request))
+        instance = await rooms.catalogue.instance(uid_of(request), within=sight_of(request))
         if instance is None:
             raise NotFound("There is no such object.")
         rooms.on_read(instance.study_instance_uid)
@@ -180,7 +182,7 @@ class PictureRoutes:
 
     async def get_study_thumbnail(self, request: web.Request, rooms: Rooms) -> Any:
         """Return a small picture of the study, or 204 when nothing in it can be shown."""
-        instances = await rooms.catalogue.instances(uid_of(request))
+        instances = await rooms.catalogue.instances(uid_of(request), within=sight_of(request))
         if not instances:
             raise NotFound("There is no such study.")
         for instance in representative(instances):
@@ -200,12 +202,13 @@ class PictureRoutes:
         return (
             Route(
                 method="GET", path="/studies/{uid}/thumbnail", work=self.get_study_thumbnail,
+                allowed=Permission.VIEW,
                 about="A small picture of the study; 204 when nothing in it can be shown",
                 answers="image/jpeg", errors=("not-found", "object-unavailable"),
             ),
             Route(
                 method="GET", path="/instances/{uid}/frames/{frame}/rendered",
-                work=self.get_rendered_frame, answers="image/jpeg",
+                work=self.get_rendered_frame, allowed=Permission.VIEW, answers="image/jpeg",
                 about="One frame (from 1) as a picture; window wc/ww, longest side size",
                 query=("wc", "ww", "size", "format"),
                 errors=("not-found", "object-unavailable", *imaging_errors),

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from scrigno.access.permissions import Permission
 from scrigno.archive.trash import Restored
 from scrigno.catalogue.trash_items import TrashItem
 
@@ -13,6 +14,7 @@ from .bodies import number, read_optional, text
 from .errors import BadBody
 from .rooms import Rooms, author_of
 from .routes import For, Route, fields
+from .sight import require_everything, require_study, sight_of
 from .studies_api import uid_of
 
 _ADMIN: Final = For.ADMINISTRATORS
@@ -57,8 +59,15 @@ def restored_json(restored: Restored) -> dict[str, Any]:
     }
 
 
+async def _require_deletable(request: web.Request, rooms: Rooms, uid: str) -> None:
+    """Hide what the caller does not see; what is not there is told by the archive itself."""
+    if not sight_of(request).everything:
+        await require_study(request, rooms, uid)
+
+
 async def _delete(request: web.Request, rooms: Rooms, series_uid: str | None) -> Any:
     uid = uid_of(request)
+    await _require_deletable(request, rooms, uid)
     reason = text(await read_optional(request), "reason", default="", most=MOST_REASON)
     if not reason.strip():
         raise BadBody(
@@ -83,6 +92,7 @@ async def delete_series(request: web.Request, rooms: Rooms) -> Any:
 
 async def list_trash(request: web.Request, rooms: Rooms) -> Any:
     """List what can be brought back, the newest first."""
+    require_everything(request)
     before = number(request.query, "before", lowest=0, highest=LAST_ID, default=0)
     limit = number(request.query, "limit", lowest=1, highest=500, default=100)
     totals = await rooms.trash.totals()
@@ -103,11 +113,13 @@ def _trash_id(request: web.Request) -> int:
 
 async def restore_trash(request: web.Request, rooms: Rooms) -> Any:
     """Bring an item back as it was."""
+    require_everything(request)
     return restored_json(await rooms.trash.restore(_trash_id(request), author_of(request)))
 
 
 async def purge_trash(request: web.Request, rooms: Rooms) -> Any:
     """Remove an item for good, now; its number is repeated in the body."""
+    require_everything(request)
     trash_id = _trash_id(request)
     require_repeated(await read_optional(request), trash_id)
     await rooms.trash.purge(trash_id, author_of(request))
@@ -124,6 +136,7 @@ def require_repeated(body: dict[str, Any], wanted: int) -> None:
 
 async def get_retention_plan(request: web.Request, rooms: Rooms) -> Any:
     """Return what the rules of retention would move to the trash now; nothing is done."""
+    require_everything(request)
     plan = await rooms.retention.plan()
     return {
         "refused": plan.refused,
@@ -148,21 +161,23 @@ _REFUSALS: Final = ("bad-body", "nothing-to-delete", "study-protected", "trash-r
 
 ROUTES: Final = (
     Route(
-        method="DELETE", path="/studies/{uid}", work=delete_study, allowed=_ADMIN,
+        method="DELETE", path="/studies/{uid}", work=delete_study, allowed=Permission.DELETE,
         about="Move a study to the trash; a reason is needed", body=fields("reason"),
         errors=_REFUSALS,
     ),
     Route(
-        method="DELETE", path="/studies/{uid}/series/{series}", work=delete_series, allowed=_ADMIN,
+        method="DELETE", path="/studies/{uid}/series/{series}", work=delete_series,
+        allowed=Permission.DELETE,
         about="Move one series to the trash; a reason is needed", body=fields("reason"),
         errors=_REFUSALS,
     ),
     Route(
-        method="GET", path="/trash", work=list_trash, allowed=_ADMIN,
+        method="GET", path="/trash", work=list_trash, allowed=Permission.DELETE,
         about="What was deleted and can be brought back", query=("before", "limit"),
     ),
     Route(
-        method="POST", path=r"/trash/{id:\d+}/restore", work=restore_trash, allowed=_ADMIN,
+        method="POST", path=r"/trash/{id:\d+}/restore", work=restore_trash,
+        allowed=Permission.DELETE,
         about="Bring it back as it was", errors=("trash-refused", "capacity-reached"),
     ),
     Route(
