@@ -7,6 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from .care import AlertSettings, CareSettings
+from .launch import LaunchSettings, ShareSettings
 from .trust import AuditSettings, OutgoingSettings, WebhookSettings, WebSettings
 
 
@@ -161,6 +162,8 @@ class Settings:
     webhooks: WebhookSettings = field(default_factory=WebhookSettings)
     outgoing: OutgoingSettings = field(default_factory=OutgoingSettings)
     web: WebSettings = field(default_factory=WebSettings)
+    launch: LaunchSettings = field(default_factory=LaunchSettings)
+    share: ShareSettings = field(default_factory=ShareSettings)
 
     def provider(self, name: str) -> Provider | None:
         """Return the provider of that name."""

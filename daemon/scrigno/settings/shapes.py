@@ -23,6 +23,7 @@ from .kinds import (
     is_host,
     is_network,
 )
+from .launch_shapes import LAUNCH, SHARE
 from .schema import (
     BootConfig,
     IndexConfig,
@@ -212,6 +213,8 @@ def _settings_parts(settings: Settings) -> dict[str, Any]:
         "webhooks": settings.webhooks,
         "outgoing": settings.outgoing,
         "web": settings.web,
+        "launch": settings.launch,
+        "share": settings.share,
     }
 
 
@@ -255,6 +258,8 @@ SETTINGS: Final = Group(
             kind=ListOf(item=LOG_PART, most=32), about="Rooms that say more or less than the rest"
         ),
         "audit": Key(kind=trust_shapes.AUDIT, about="The audit trail"),
+        "launch": Key(kind=LAUNCH, about="How other systems log people in by an address"),
+        "share": Key(kind=SHARE, about="Links for guests"),
         "webhooks": Key(kind=trust_shapes.WEBHOOKS, about="Programs that are told of events"),
         "outgoing": Key(kind=trust_shapes.OUTGOING, about="What the box may call"),
         "web": Key(kind=trust_shapes.WEB, about="HTTPS, host names, proxies"),
