@@ -8,6 +8,7 @@ from pathlib import Path
 
 from .care import AlertSettings, CareSettings
 from .launch import LaunchSettings, ShareSettings
+from .transfer import TransferSettings
 from .trust import AuditSettings, OutgoingSettings, WebhookSettings, WebSettings
 
 
@@ -154,6 +155,7 @@ class Settings:
     limits: LimitSettings = field(default_factory=LimitSettings)
     care: CareSettings = field(default_factory=CareSettings)
     alerts: AlertSettings = field(default_factory=AlertSettings)
+    transfer: TransferSettings = field(default_factory=TransferSettings)
     language: Language = Language.ENGLISH
     default_character_set: str = ""  # DICOM defined terms joined with a backslash; "" is ASCII
     log_level: LogLevel | None = None  # None: as the configuration file says

@@ -44,6 +44,7 @@ from .schema import (
     VolumeSetting,
     WebConfig,
 )
+from .transfer import TRANSFER
 
 # PS3.3 C.12.1.1.2, tables C.12-2 to C.12-5
 SINGLE_BYTE_SETS: Final = frozenset(
@@ -205,6 +206,7 @@ def _settings_parts(settings: Settings) -> dict[str, Any]:
         "limits": settings.limits,
         "care": settings.care,
         "alerts": settings.alerts,
+        "transfer": settings.transfer,
         "language": settings.language,
         "default_character_set": settings.default_character_set,
         "log_level": settings.log_level,
@@ -244,6 +246,7 @@ SETTINGS: Final = Group(
         "limits": Key(kind=LIMITS, about="Capacity limits; null is unlimited"),
         "care": Key(kind=CARE, about="Looking after images: scrub, retention, trash"),
         "alerts": Key(kind=ALERTS, about="Who is told when something is wrong"),
+        "transfer": Key(kind=TRANSFER, about="Import, export and the jobs that do them"),
         "language": Key(
             kind=OneOf(words=Language), about="Language of the pages until a user picks another"
         ),
