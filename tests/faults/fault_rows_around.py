@@ -79,7 +79,7 @@ def _cable_is_pulled(rig: Rig) -> Fault:
 
 
 def _settings_torn(rig: Rig) -> Fault:
-    """The newest revision of the settings, and the memory of the volumes, were torn."""
+    """The newest revision of the settings was torn."""
     rig.stop_daemon()
     folder = rig.root / "state" / "settings"
     (newest,) = sorted(folder.glob("*.yaml"))[-1:]
@@ -91,22 +91,36 @@ def _settings_torn(rig: Rig) -> Fault:
     since = time.monotonic()
     rig.until(lambda: rig.acknowledged_since(since), 30, "images by the last good settings")
     yield
-    rig.stop_daemon()
-    (folder / f"{number:06}.yaml").unlink(missing_ok=True)
-    rig.restart()
+    aside = folder / f"{number:06}.yaml.damaged"
+    rig.check("the torn revision is kept aside", aside.exists() and aside.read_bytes() == torn)
+    reverted = rig.box.cli("config", "revert", newest.stem.lstrip("0"))  # the operator confirms
+    rig.check("the operator confirms the settings", not reverted.returncode, reverted.stderr)
 
 
 def _memory_of_volumes_torn(rig: Rig) -> Fault:
+    """Both copies of it: what is left are the markers of the disks, and the index."""
     rig.stop_daemon()
-    path = rig.root / "state" / "volumes.json"
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
+    paths = [rig.root / "state" / name for name in ("volumes.json", "volumes.copy.json")]
+    markers = [disk.path / ".scrigno-volume.json" for disk in (rig.data, rig.backup)]
+    before = [json.loads(path.read_text())["uuid"] for path in markers]
+    for path in paths:
+        whole = path.read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
     rig.fault_s = time.monotonic()
     rig.restart()
     since = time.monotonic()
     rig.until(lambda: rig.acknowledged_since(since), 30, "images without the memory")
+    rig.until(
+        lambda: [v["state"] for v in rig.volumes()] == ["online"] * 2, 30, "both volumes online"
+    )
     yield
-    rig.check("the memory is whole again", isinstance(json.loads(path.read_text()), dict))
+    for path in paths:
+        rig.check(f"{path.name} is whole again", json.loads(path.read_text()).get("owner"))
+        rig.check("the torn one is kept", path.with_name(f"{path.name}.damaged").exists())
+    after = [json.loads(path.read_text())["uuid"] for path in markers]
+    rig.check("the disks are the same volumes", after == before, (before, after))
+    rig.stop_daemon()
+    rig.restart()  # then it is no news any more
 
 
 def _audit_disk_full(rig: Rig) -> Fault:
@@ -148,7 +162,7 @@ ROWS = (
     ),
     Row(
         number="52b", name="the memory of the volumes is torn", break_it=_memory_of_volumes_torn,
-        note=ANEW, bars=like(IO_ERROR, next_ack_s=None),
+        note=ANEW, bars=like(IO_ERROR, next_ack_s=None, alerts=("settings-damaged",)),
     ),
     Row(
         number="54a", name="the disk of the audit trail is full", break_it=_audit_disk_full,

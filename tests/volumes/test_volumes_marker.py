@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from scrigno.core.errors import ConfigError
 from scrigno.volumes.marker import BadMarkerError, Marker, Remembered, Verdict, judge
 from scrigno.volumes.registry import Registry
 
@@ -92,15 +91,57 @@ def test_a_marker_with_a_bad_field_is_refused(change) -> None:
         Marker.parse({**OURS.document(), **change})
 
 
-def test_the_memory_of_volumes_survives_and_a_damaged_one_is_refused_in_words(
-    tmp_path: Path,
-) -> None:
+def test_the_memory_of_volumes_survives(tmp_path: Path) -> None:
     registry = Registry(tmp_path)
     registry.remember("data", KNOWN, NOW)
-    again = Registry(tmp_path)
+    again = Registry(tmp_path, used_before=True)
     assert again.owner == registry.owner
     assert again.remembered("data") == KNOWN
     assert again.remembered("backup1") is None
-    (tmp_path / "volumes.json").write_text("{")
-    with pytest.raises(ConfigError, match=r"volumes\.json"):
-        Registry(tmp_path)
+    assert again.damage == ""
+
+
+@pytest.mark.spec("ST-1", "ST-3")
+@pytest.mark.parametrize("torn", ["volumes.json", "volumes.copy.json"])
+@pytest.mark.parametrize("rubbish", [b"{", b"", b"\0" * 300, b"[]", b"\xff", None])
+def test_one_torn_memory_costs_nothing(tmp_path: Path, torn: str, rubbish: bytes | None) -> None:
+    registry = Registry(tmp_path)
+    registry.remember("data", KNOWN, NOW)
+    registry.retire("backup1", NOW)
+    if rubbish is None:
+        (tmp_path / torn).unlink()
+    else:
+        (tmp_path / torn).write_bytes(rubbish)
+    again = Registry(tmp_path, used_before=True)
+    assert again.owner == registry.owner
+    assert again.remembered("data") == KNOWN
+    assert again.standing("backup1").retired
+    assert not again.is_forgotten("data")
+    if rubbish is not None and torn == "volumes.json":
+        assert "volumes.json.damaged" in again.damage
+        assert (tmp_path / "volumes.json.damaged").read_bytes() == rubbish
+    whole = [(tmp_path / name).read_bytes() for name in ("volumes.json", "volumes.copy.json")]
+    again.pause("data", "", NOW)
+    after = [(tmp_path / name).read_bytes() for name in ("volumes.json", "volumes.copy.json")]
+    assert whole[0] != after[0] == after[1]
+    assert Registry(tmp_path, used_before=True).damage == ""
+
+
+@pytest.mark.spec("ST-1", "ST-3")
+def test_a_memory_that_is_lost_is_no_first_start(tmp_path: Path) -> None:
+    first = Registry(tmp_path)
+    assert first.owner
+    for name in ("volumes.json", "volumes.copy.json"):
+        (tmp_path / name).unlink()
+    lost = Registry(tmp_path, used_before=True)
+    assert lost.owner == ""
+    assert lost.is_forgotten("data")
+    assert "gone" in lost.damage
+    lost.forget(["data", "backup1"])
+    lost.settle_owner("box")
+    lost.remember("data", KNOWN, NOW)
+    again = Registry(tmp_path, used_before=True)
+    assert (again.owner, again.forgotten) == ("box", {"backup1"})
+    empty = {"name": "backup1", "owner": "box", "remembered": None, "found": None, "empty": True}
+    assert judge(**empty, forgotten=again.is_forgotten("backup1")).verdict is Verdict.ABSENT
+    assert judge(**empty, forgotten=again.is_forgotten("data")).verdict is Verdict.EMPTY

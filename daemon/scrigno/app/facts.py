@@ -229,6 +229,7 @@ class FactBook:
             max_studies=settings.limits.max_studies,
             audit_error=self._audit.failure,
             audit_dropped=self._audit.dropped,
+            settings_error="; ".join(filter(None, (self._settings.damage, self._volumes.damage))),
             stopping=self.stopping,
         )
 

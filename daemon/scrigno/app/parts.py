@@ -211,6 +211,8 @@ async def _open_stores(
         bus=common.bus,
         clock=common.clock,
         devices_of=physical.devices_of,
+        # the index is made after the volumes' memory: with one and without the other it was lost
+        used_before=(config.state_dir / f"{INDEX_FILE}.made").exists(),
     )
     frames = FrameCache(
         config.staging_dir / "frames",

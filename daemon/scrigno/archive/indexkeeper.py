@@ -128,14 +128,36 @@ class IndexKeeper:
         lost = await asyncio.to_thread(self._is_lost)
         if lost:
             self._become(IndexState.RESTORING, "its file is gone")
+        else:
+            try:
+                await self._opened()
+            except (SchemaTooNew, EngineTooOld):
+                raise
+            except DatabaseError as error:
+                log.error("index: %s", error.reason)  # noqa: TRY400 - the reason says it all
+                self._become(IndexState.WAITING, error.reason)
+        await self._remind_volumes()
+
+    async def _remind_volumes(self) -> None:
+        """Tell a box that has lost its memory of its volumes which disks are recorded here.
+
+        Their generations are lost for good, and an old copy of a disk may have come in: what
+        stands on them is compared with the index. (A restored index is compared anyway.)
+        """
+        forgotten = self._volumes.forgotten
+        if not forgotten:
             return
+        uuids: dict[str, str] = {}
         try:
-            await self._opened()
-        except (SchemaTooNew, EngineTooOld):
-            raise
+            uuids = await self._catalogue.volume_uuids()
+            before = (
+                Due(rebuild=False, restored_from="", volumes=()) if not self._due else self._due
+            )
+            names = tuple(sorted(forgotten.union(before.volumes)))
+            await self._keep_due(replace(before, volumes=names))
         except DatabaseError as error:
-            log.error("index: %s", error.reason)  # noqa: TRY400 - the reason says it all
-            self._become(IndexState.WAITING, error.reason)
+            log.warning("index: it cannot say which disks the volumes were: %s", error.reason)
+        self._volumes.remind(uuids)
 
     def start(self) -> None:
         """Begin to watch and mend; returns at once. Volumes and staging must have been started."""

@@ -9,6 +9,7 @@ is armed. Nothing is written before the identity is known.
 import asyncio
 import logging
 import os
+import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -20,6 +21,7 @@ from .kernel import Kernel, Place, View
 from .link import WorkerLink
 from .marker import Judgement, Marker, Remembered, Verdict, judge
 from .protocol import Op, Space, pack, unpack
+from .regaining import Regaining
 from .registry import Registry
 from .states import ErrorKind, VolumeError
 from .transitions import Fact
@@ -85,6 +87,7 @@ class Entrance:
         volume: "Volume",
         *,
         registry: Registry,
+        regaining: Regaining,
         claims: dict[str, str],
         kernel: Kernel,
         clock: Clock,
@@ -92,6 +95,7 @@ class Entrance:
         """`claims` (uuid → volume name in service) is shared by all volumes."""
         self._volume = volume
         self._registry = registry
+        self._regaining = regaining
         self._claims = claims
         self._kernel = kernel
         self._clock = clock
@@ -113,7 +117,9 @@ class Entrance:
             number=f"{os.major(device)}:{os.minor(device)}",
         )
         view = (await self._kernel.look({volume.name: place})).get(volume.name)
-        marker = self._identified(facts, view, adoption)
+        found = None if facts["marker"] is None else Marker.parse(facts["marker"])
+        await self._regaining.hear(volume.name, found)
+        marker = self._identified(found, facts, view, adoption)
         self._claims[marker.uuid] = volume.name
         accepted = self._accepted_errors(marker, view, adopted=adoption is not None)
         remembered = self._registry.remembered(volume.name)
@@ -126,15 +132,18 @@ class Entrance:
 
     def leave(self) -> None:
         """Give the disk free for other names."""
-        for uuid in [uuid for uuid, name in self._claims.items() if name == self._volume.name]:
-            del self._claims[uuid]
+        for disk in [disk for disk, name in self._claims.items() if name == self._volume.name]:
+            del self._claims[disk]
 
     def _identified(
-        self, facts: dict[str, Any], view: View | None, adoption: Adoption | None
+        self,
+        found: Marker | None,
+        facts: dict[str, Any],
+        view: View | None,
+        adoption: Adoption | None,
     ) -> Marker:
         name, registry = self._volume.name, self._registry
-        found = None if facts["marker"] is None else Marker.parse(facts["marker"])
-        taken = frozenset(uuid for uuid, holder in self._claims.items() if holder != name)
+        taken = frozenset(disk for disk, holder in self._claims.items() if holder != name)
         judgement = judge(
             name=name,
             owner=registry.owner,
@@ -144,6 +153,7 @@ class Entrance:
             taken=taken,
             trouble=facts["trouble"],
             parted=registry.parted,
+            forgotten=registry.is_forgotten(name),
         )
         if judgement.verdict is Verdict.OURS and found is not None:
             return found
@@ -202,10 +212,12 @@ class Entrance:
                 f"volume {spec.name}: nothing is mounted at {spec.path}, it is a bare folder.",
                 next_step="Mount the new disk there first. --force takes the folder itself.",
             )
+        if found is not None and found.uuid in taken:
+            raise CommandError(f"volume {spec.name}: {judgement.reason}.")
+        # an order to adopt says who the box is, when it has forgotten that
+        self._registry.settle_owner(str(uuid.uuid4()) if found is None else found.owner)
         if found is None:
             return self._fresh_marker()
-        if found.uuid in taken:
-            raise CommandError(f"volume {spec.name}: {judgement.reason}.")
         if not force and found.owner != self._registry.owner:
             raise CommandError(
                 f"volume {spec.name}: {judgement.reason}.",

@@ -145,24 +145,33 @@ def judge(
     taken: frozenset[str] = frozenset(),
     trouble: str = "",
     parted: Mapping[str, Parted] | None = None,
+    forgotten: bool = False,
 ) -> Judgement:
     """Decide whether what was found at the path is the volume `name` of this box.
 
     `found` is the marker there or None, `empty` whether nothing else is there, `taken` the uuids
     that other volumes have in use, `trouble` what is wrong with an unreadable marker, `parted`
-    the disks that were replaced or retired. A marker of ours that the box has forgotten (a crash
+    the disks that were replaced or retired, `forgotten` that the box had a volume here and has lost
+    its memory of it: then a folder without a marker may be a bare mount point, and without `owner`
+    nobody can tell whose a marker is. A marker of ours that the box has forgotten (a crash
     between adoption and memory) is ours still.
     """
     if trouble:
         return Judgement(Verdict.FOREIGN, f"its marker cannot be understood: {trouble}")
     if found is None:
-        return _without_marker(remembered, empty=empty)
+        return _without_marker(remembered, empty=empty, forgotten=forgotten)
     if found.uuid in taken:
         return Judgement(Verdict.FOREIGN, "this disk is already in use as another volume")
     gone = (parted or {}).get(found.uuid)
     if gone is not None:
         return Judgement(Verdict.PARTED, f"{gone.sentence()}; adopt it to use it again")
     if remembered is None:
+        if not owner:
+            return Judgement(
+                Verdict.FOREIGN,
+                "the box has lost its memory of its volumes and cannot tell whether this disk is "
+                "its own; adopt it if it is",
+            )
         if found.owner != owner:
             return Judgement(
                 Verdict.OTHER_BOX, f"it is volume {found.name!r} of another box; adopt it first"
@@ -180,15 +189,21 @@ def judge(
             f"an old copy of this volume (generation {found.generation}, "
             f"last used {remembered.generation}) stands at this path",
         )
-    if found.owner != owner:
+    if owner and found.owner != owner:
         return Judgement(Verdict.OTHER_BOX, "another box has taken this volume over")
     return Judgement(Verdict.OURS)
 
 
-def _without_marker(remembered: Remembered | None, *, empty: bool) -> Judgement:
+def _without_marker(remembered: Remembered | None, *, empty: bool, forgotten: bool) -> Judgement:
     if remembered is not None:
         return Judgement(
             Verdict.ABSENT, "its marker is not there: the disk is missing or not mounted"
+        )
+    if forgotten:
+        return Judgement(
+            Verdict.ABSENT,
+            "its marker is not there, and the box has lost its memory of it: mount its disk, or "
+            "adopt this one",
         )
     if empty:
         return Judgement(Verdict.EMPTY)

@@ -10,6 +10,7 @@ from scrigno.core.events import EventBus
 
 from .kernel import Kernel
 from .probing import DevicesOf
+from .regaining import Regaining
 from .registry import Registry
 
 
@@ -36,6 +37,7 @@ class Surroundings:
     """What all wardens share."""
 
     registry: Registry
+    regaining: Regaining
     claims: dict[str, str]  # uuid → name of the volume in service
     kernel: Kernel
     timing: Timing

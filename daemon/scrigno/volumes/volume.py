@@ -3,7 +3,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, Self
@@ -18,6 +18,7 @@ from .kernel import Kernel
 from .operations import Checked, Scanned, Volume
 from .orders import may_adopt, may_force, may_pause, may_resume, may_retire
 from .probing import DevicesOf
+from .regaining import Regaining
 from .registry import Registry
 from .states import Role, VolumeSpec, VolumeState, VolumeStatus
 from .surroundings import Surroundings, Timing
@@ -47,11 +48,13 @@ class Volumes:
         timing: Timing | None = None,
         devices_of: DevicesOf | None = None,
         kernel: Kernel | None = None,
+        used_before: bool = False,
     ) -> None:
         """Start nothing yet; names and paths of `specs` must be unique.
 
         `devices_of` names the physical disks under a path; without it a device number stands for
-        them. `kernel` is this machine's own unless a test gives another.
+        them. `kernel` is this machine's own unless a test gives another. `used_before`: the box
+        had volumes, so a memory of them that is gone was lost (`registry`).
         """
         timing = timing or Timing()
         if op_timeout_s is not None:
@@ -68,6 +71,8 @@ class Volumes:
         self._timing = timing
         self._devices_of = devices_of
         self._kernel = kernel or Kernel()
+        self._used_before = used_before
+        self._forgotten: frozenset[str] = frozenset()
         self._wardens: dict[str, Warden] = {}
         self._around: Surroundings | None = None
         self._mounts: MountWatch | None = None
@@ -80,10 +85,13 @@ class Volumes:
     async def start(self) -> None:
         """Start every worker; returns when each has shown its state, at most after 2 s.
 
-        Raises ConfigError when the memory of the volumes (`volumes.json`) is damaged.
+        A memory of the volumes that is damaged is set aside and made anew: see `damage`.
         """
+        registry = await asyncio.to_thread(self._remembering)
+        self._forgotten = registry.forgotten
         self._around = Surroundings(
-            registry=await asyncio.to_thread(Registry, self._state_dir),
+            registry=registry,
+            regaining=Regaining(registry, [spec.name for spec in self._specs]),
             claims={},
             kernel=self._kernel,
             timing=self._timing,
@@ -104,6 +112,36 @@ class Volumes:
             _, late = await asyncio.wait(waits, timeout=START_WAIT_S)
             for wait in late:
                 wait.cancel()
+
+    def _remembering(self) -> Registry:
+        registry = Registry(self._state_dir, used_before=self._used_before)
+        if not registry.owner:
+            registry.forget(spec.name for spec in self._specs)
+        return registry
+
+    @property
+    def damage(self) -> str:
+        """Return in words what of the memory was damaged at the start or is still not known."""
+        if self._around is None:
+            return ""
+        registry = self._around.registry
+        if not registry.forgotten:
+            return registry.damage
+        names = ", ".join(sorted(registry.forgotten))
+        words = f"not known any more and not seen since: volume {names}"
+        return f"{registry.damage}; {words}" if registry.damage else words
+
+    @property
+    def forgotten(self) -> frozenset[str]:
+        """The volumes of which the box knew nothing at this start, though they were in use."""
+        return self._forgotten
+
+    def remind(self, uuids: Mapping[str, str]) -> None:
+        """Say which disks others remember, by volume; only a box that has forgotten them listens.
+
+        Until this is called, or for some seconds, a box without memory lets no volume in.
+        """
+        self._started.regaining.remind(uuids)
 
     def _add(self, spec: VolumeSpec) -> None:
         around = self._started

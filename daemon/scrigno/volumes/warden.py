@@ -64,6 +64,7 @@ class Warden:
         self._entrance = Entrance(
             volume,
             registry=around.registry,
+            regaining=around.regaining,
             claims=around.claims,
             kernel=around.kernel,
             clock=around.clock,
