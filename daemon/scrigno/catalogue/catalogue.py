@@ -13,7 +13,7 @@ from scrigno.core.sight import EVERYTHING, Sight
 from scrigno.db.engine import Database
 from scrigno.db.sqlite import Connection
 
-from . import copies, details, fixity, identity, inbox, maintenance, standing, studies
+from . import copies, details, fixity, identity, inbox, maintenance, ordered, standing, studies
 from . import within as sight
 from .cases import CaseBook
 from .find import Portion, Search
@@ -142,10 +142,14 @@ class Catalogue:
     async def find(
         self, query: FindQuery, *, within: Sight = EVERYTHING
     ) -> AsyncGenerator[FindRow, None]:
-        """Yield the matches that are seen, newest first, a page at a time.
+        """Yield the matches that are seen, in the query's order or newest first, page by page.
 
         Closing the iterator stops it.
         """
+        if query.order:
+            async for row in self._find_ordered(query, within):
+                yield row
+            return
         left = query.limit
         skip = query.offset
         before: int | None = None
@@ -173,6 +177,15 @@ class Catalogue:
                 return
             skip = max(0, skip - len(numbers))
             before = int(numbers[-1])
+
+    async def _find_ordered(self, query: FindQuery, within: Sight) -> AsyncGenerator[FindRow, None]:
+        numbers = await self._db.read(partial(_ordered_page, query=query, within=within))
+        for place in range(0, len(numbers), FIND_PAGE):
+            some = numbers[place : place + FIND_PAGE]
+            for row in await self._db.read(
+                partial(_answers, query=query, numbers=some, exact=True, within=within)
+            ):
+                yield row
 
     async def find_count(self, query: FindQuery, *, within: Sight = EVERYTHING) -> int:
         """Return how many entities match and are seen, limit and offset aside."""
@@ -505,6 +518,10 @@ def _portion(
     connection: Connection, query: FindQuery, before: int | None, within: Sight
 ) -> Portion:
     return Search(connection, query, within).portion(before)
+
+
+def _ordered_page(connection: Connection, query: FindQuery, within: Sight) -> list[int]:
+    return ordered.page(connection, Search(connection, query, within), query)
 
 
 def _answers(

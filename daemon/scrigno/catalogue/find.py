@@ -59,7 +59,7 @@ class Search:
     def count(self) -> int:
         """Return how many match."""
         if self._query.level is Level.STUDY:
-            return self._studies().total()
+            return self.studies().total()
         where = self._where()
         row = self._connection.execute(
             f"SELECT count(*) FROM {self._table} WHERE {where.text}",  # noqa: S608 - our texts
@@ -74,7 +74,7 @@ class Search:
         than one are they walked in order.
         """
         if self._query.level is Level.STUDY:
-            studies = self._studies()
+            studies = self.studies()
             if studies.unconditional:
                 return self._next(ALWAYS, before)
             return Portion(numbers=studies.newest(), exact=studies.exact, last=True)
@@ -93,7 +93,7 @@ class Search:
 
     def answers(self, numbers: Sequence[int], *, exact: bool) -> list[FindRow]:
         """Return the answers of those of these that match, in this order."""
-        test = ALWAYS if exact else self._studies().tests()
+        test = ALWAYS if exact else self.studies().tests()
         seen = both(condition.test for condition in self._seen)
         return answers.rows_of(self._connection, self._query, numbers, test, seen)
 
@@ -108,7 +108,7 @@ class Search:
 
     # conditions ----------------------------------------------------------------------------------
 
-    def _studies(self) -> Studies:
+    def studies(self) -> Studies:
         """Return the studies that satisfy the keys of PATIENT and STUDY, and of what is below."""
         found = self._on(Level.PATIENT, "study") + self._on(Level.STUDY, "study")
         found += self._seen
