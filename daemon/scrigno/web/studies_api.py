@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from scrigno.access.permissions import Permission
 from scrigno.catalogue.records import (
     FilterOperator,
     ListFilter,
@@ -15,6 +16,7 @@ from scrigno.catalogue.records import (
     StudyListQuery,
     StudyRow,
 )
+from scrigno.core.sight import Sight
 from scrigno.core.uids import is_uid
 
 from .answers import moment, person
@@ -22,6 +24,7 @@ from .bodies import number, read_object
 from .errors import NotFound, RequestRefused
 from .rooms import Rooms
 from .routes import Route
+from .sight import sight_of
 
 LARGEST_PAGE: Final = 500
 FARTHEST_OFFSET: Final = 1_000_000_000
@@ -121,7 +124,7 @@ async def list_studies(request: web.Request, rooms: Rooms) -> Any:
         if key not in _OWN_KEYS
         for field, operator in [_split(key)]
     ]
-    return await _page(rooms, {**query, "filters": filters})
+    return await _page(rooms, {**query, "filters": filters}, sight_of(request))
 
 
 def _split(key: str) -> tuple[str, str]:
@@ -131,10 +134,10 @@ def _split(key: str) -> tuple[str, str]:
 
 async def search_studies(request: web.Request, rooms: Rooms) -> Any:
     """Return a page of the list, asked for by a body, so that no name stands in a URL."""
-    return await _page(rooms, await read_object(request))
+    return await _page(rooms, await read_object(request), sight_of(request))
 
 
-async def _page(rooms: Rooms, asked: Mapping[str, Any]) -> Any:
+async def _page(rooms: Rooms, asked: Mapping[str, Any], within: Sight) -> Any:
     order = asked.get("order", "desc")
     if order not in {"asc", "desc"}:
         raise RequestRefused("order must be asc or desc.")
@@ -147,7 +150,8 @@ async def _page(rooms: Rooms, asked: Mapping[str, Any]) -> Any:
             descending=order == "desc",
             offset=offset,
             limit=number(asked, "limit", lowest=0, highest=LARGEST_PAGE, default=50),
-        )
+        ),
+        within=within,
     )
     return {
         "total": page.total,
@@ -191,7 +195,7 @@ def uid_of(request: web.Request, name: str = "uid") -> str:
 
 async def get_study(request: web.Request, rooms: Rooms) -> Any:
     """Return one study with its series and objects."""
-    found = await rooms.catalogue.study(uid_of(request))
+    found = await rooms.catalogue.study(uid_of(request), within=sight_of(request))
     if found is None:
         raise NotFound("There is no such study.")
     rooms.on_read(found.study.study_instance_uid)
@@ -201,18 +205,18 @@ async def get_study(request: web.Request, rooms: Rooms) -> Any:
 
 ROUTES: Final = (
     Route(
-        method="GET", path="/studies", work=list_studies,
+        method="GET", path="/studies", work=list_studies, allowed=Permission.VIEW,
         about="A page of the study list; other query keys are filters: field or field[operator]",
         query=("search", "sort", "order", "offset", "limit"), free_query=True,
         errors=("bad-request", "unknown-study-column"),
     ),
     Route(
-        method="POST", path="/studies/search", work=search_studies,
+        method="POST", path="/studies/search", work=search_studies, allowed=Permission.VIEW,
         about="The same with the query in the body, so that no patient's name stands in a URL",
         body={"type": "object"}, errors=("bad-request", "unknown-study-column"),
     ),
     Route(
-        method="GET", path="/studies/{uid}", work=get_study,
+        method="GET", path="/studies/{uid}", work=get_study, allowed=Permission.VIEW,
         about="One study with its series and objects", errors=("not-found",),
     ),
 )  # fmt: skip
