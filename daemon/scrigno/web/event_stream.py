@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from scrigno.access.sessions import Session
 from scrigno.core.events import (
     AlertChanged,
     Event,
@@ -121,6 +122,14 @@ class EventHub:
         self._tell("studies", {"uids": studies} if len(studies) <= MOST_STUDIES else {"many": True})
 
 
+def _as_heard(message: Message, session: Session) -> Message:
+    """Return an event as a session may hear it: studies that it may not see are not named."""
+    name, content = message
+    if name == "studies" and not session.sight.everything:
+        return name, {"many": True}
+    return name, content
+
+
 def event_route(hub: EventHub) -> Route:
     """Return the route of the stream."""
 
@@ -132,7 +141,8 @@ def event_route(hub: EventHub) -> Route:
         try:
             await response.prepare(request)
             await response.write(b"retry: 2000\n\n")
-            while caller(request, rooms) is not None:  # a session that has ended hears no more
+            # a session that has ended hears no more
+            while (heard_by := caller(request, rooms)) is not None:
                 try:
                     async with asyncio.timeout(BEAT_S):
                         message = await stream.get()
@@ -141,7 +151,7 @@ def event_route(hub: EventHub) -> Route:
                     continue
                 if message is None:
                     break
-                name, content = message
+                name, content = _as_heard(message, heard_by.session)
                 await response.write(f"event: {name}\ndata: {json.dumps(content)}\n\n".encode())
         except ConnectionError:
             pass  # the listener has gone, which is how most streams end
