@@ -78,7 +78,7 @@ def page(connection: Connection, query: StudyListQuery, within: Sight = EVERYTHI
 def studies(connection: Connection, query: StudyListQuery, within: Sight = EVERYTHING) -> Studies:
     """Return the studies that a list shows to somebody."""
     found = within_sight.conditions_of(connection, within)
-    found += [_filter(connection, each) for each in query.filters if _table(each) == "study"]
+    found += [_one_of(connection, each) for each in query.filters if _table(each) == "study"]
     below = [each for each in query.filters if _table(each) != "study"]
     if below:
         found.append(_below(below))
@@ -149,6 +149,14 @@ def _table(one: ListFilter) -> str:
     if one.field not in _FIELDS:
         raise UnknownStudyColumn(f"The study list has no {one.field!r} to filter by.")
     return _FIELDS[one.field][0]
+
+
+def _one_of(connection: Connection, one: ListFilter) -> Condition:
+    """Return the condition that a filter or one of its alternatives holds."""
+    if any(_table(each) != "study" for each in one.alternatives):
+        raise UnknownStudyColumn("Alternatives are columns of the study.")
+    parts = [_filter(connection, each) for each in (one, *one.alternatives)]
+    return conditions.any_of(parts) or conditions.NOBODY
 
 
 def _filter(connection: Connection, one: ListFilter) -> Condition:
@@ -271,6 +279,8 @@ def _test(column: Column, one: ListFilter) -> Sql:
             return _on_key(column.name, one, values.order)
         case Kind.NUMBER if column.name in _MOMENTS:
             return _on_range(column.name, one, values.day_start, values.day_end)
+        case Kind.NUMBER if one.operator is not FilterOperator.CONTAINS:
+            return _on_key(f"CAST({column.name} AS INTEGER)", one, values.order)
         case _ if column.key:
             return _on_key(column.key, one, names.key)
         case _:
