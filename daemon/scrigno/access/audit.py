@@ -25,7 +25,8 @@ from typing import Final
 from scrigno.core.clock import Clock
 from scrigno.core.counters import Counters
 
-from .audit_files import AuditFiles, AuditRules, Recorded, Wanted
+from .audit_files import AuditFiles, AuditRules
+from .audit_search import Recorded, Wanted
 
 log = logging.getLogger(__name__)
 
@@ -205,17 +206,46 @@ class AuditTrail:
         *,
         who: str = "",
         action: str = "",
+        outcome: str = "",
+        study: str = "",
+        text: str = "",
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> list[Recorded]:
         """Return lines newest first; `after` is the number of the last one seen (0: the newest).
 
-        `who` and `action` must be equal, times are inclusive. Raises OSError when the trail cannot
-        be read.
+        The rest as in `Wanted`. Raises OSError when the trail cannot be read.
         """
+        wanted = Wanted(
+            who=who,
+            action=action,
+            outcome=outcome,
+            study=study,
+            text=text,
+            since=since,
+            until=until,
+        )
+        return await self.search(after, limit, wanted)
+
+    async def search(self, after: int, limit: int, wanted: Wanted) -> list[Recorded]:
+        """As `entries`, for those who hold what is wanted."""
         await self.settle()
-        wanted = Wanted(who=who, action=action, since=since, until=until)
         return await asyncio.to_thread(self._files.entries, after, limit, wanted)
+
+    async def following(self, after: int, limit: int) -> list[Recorded]:
+        """Return lines that are durable, oldest first, with numbers above `after`; raises OSError.
+
+        Does not wait for what was recorded this moment: for those who pass the trail on.
+        """
+        return await asyncio.to_thread(self._files.following, after, limit)
+
+    async def extent(self) -> tuple[int, int, int]:
+        """Return the numbers of the first and last line and the bytes of all; raises OSError."""
+        return await asyncio.to_thread(self._files.extent)
+
+    def set_quota(self, quota_bytes: int) -> None:
+        """Let the trail take so many bytes from now on; what is over goes with the next segment."""
+        self._files.quota_bytes = quota_bytes
 
     async def verify_chain(self) -> list[str]:
         """Read the whole trail; return what is wrong, the first broken line first, [] when well."""

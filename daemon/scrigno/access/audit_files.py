@@ -13,12 +13,14 @@ import os
 import threading
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from scrigno.host.files import sync_directory
+
+from .audit_search import Recorded, Search, Wanted, first_number, parsed, recorded
 
 NOTHING_BEFORE: Final = "0" * 64
 FILE_MODE: Final = 0o600
@@ -38,38 +40,6 @@ class AuditRules:
     retry_s: float = 2.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recorded:
-    """One line of the trail."""
-
-    number: int
-    at: datetime
-    who: str
-    action: str
-    subject: str
-    outcome: str
-    details: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """Which lines; an empty text or None is any."""
-
-    who: str = ""
-    action: str = ""
-    since: datetime | None = None
-    until: datetime | None = None
-
-    def fits(self, line: Recorded) -> bool:
-        """Tell whether a line is wanted."""
-        return (
-            self.who in ("", line.who)
-            and self.action in ("", line.action)
-            and (self.since is None or line.at >= self.since)
-            and (self.until is None or line.at <= self.until)
-        )
-
-
 class AuditFiles:
     """Appends from one thread; reads from any."""
 
@@ -77,6 +47,8 @@ class AuditFiles:
         """Name the folder; nothing is opened."""
         self._folder = folder
         self._rules = rules
+        self.quota_bytes = rules.quota_bytes  # may be changed at any time
+        self._search = Search()
         self._lock = threading.Lock()  # protects what readers see: which segments there are
         self._fd = -1
         self._size = 0  # of the open segment, durable part
@@ -114,8 +86,8 @@ class AuditFiles:
     def _go_on_from(self, line: bytes, path: Path) -> None:
         """Chain to the last line, whatever it is: if it was tampered with, the check tells."""
         self._last = hashlib.sha256(line).hexdigest()
-        number = _parsed(line).get("n")
-        counted = _first_number(path) + path.read_bytes().count(b"\n") - 1
+        number = parsed(line).get("n")
+        counted = first_number(path) + path.read_bytes().count(b"\n") - 1
         self._next = (number if isinstance(number, int) else counted) + 1
 
     def append(self, entries: Iterable[dict[str, object]]) -> None:
@@ -184,12 +156,12 @@ class AuditFiles:
         segments = self._segments()
         sizes = [path.stat().st_size for path in segments]
         gone = 0
-        while len(segments) - gone > 1 and sum(sizes[gone:]) > self._rules.quota_bytes:
+        while len(segments) - gone > 1 and sum(sizes[gone:]) > self.quota_bytes:
             gone += 1
         if not gone:
             return
-        first, until = _first_number(segments[0]), _first_number(segments[gone])
-        before = _parsed(self._lines(segments[gone])[0]).get("prev")
+        first, until = first_number(segments[0]), first_number(segments[gone])
+        before = parsed(self._lines(segments[gone])[0]).get("prev")
         self._due = {"first": str(first), "last": str(until - 1), "hash": str(before)}
         # Told before it is done: a crash between leaves lines too many, never a silent gap.
         self.append([])
@@ -202,35 +174,53 @@ class AuditFiles:
 
     def entries(self, after: int, limit: int, wanted: Wanted) -> list[Recorded]:
         """Return lines with a smaller number than `after` (0: any), newest first."""
+        return self._search.entries(
+            self._segments(),
+            self._content,
+            before=after or 1 << 62,
+            limit=limit,
+            wanted=wanted,
+        )
+
+    def following(self, after: int, limit: int) -> list[Recorded]:
+        """Return durable lines with a greater number than `after`, oldest first."""
+        with self._lock:
+            last = self._next - 1
         found: list[Recorded] = []
-        needles = [json.dumps(text).encode() for text in (wanted.who, wanted.action) if text]
-        seen = after or 1 << 62
-        for path in reversed(self._segments()):
-            if _first_number(path) >= seen:
+        segments = self._segments()
+        starts = [first_number(path) for path in segments[1:]]
+        for path, until in zip(segments, [*starts, last + 1], strict=True):
+            if until <= after + 1:
                 continue
-            for raw in reversed(self._lines(path)):
-                if not all(needle in raw for needle in needles):
-                    continue
-                line = _recorded(raw)
-                if line is None or line.number >= seen:
-                    continue
-                seen = line.number
-                if wanted.fits(line):
+            for raw in self._lines(path):
+                line = recorded(raw)
+                if line is not None and after < line.number < until:
                     found.append(line)
                     if len(found) >= limit:
                         return found
         return found
+
+    def extent(self) -> tuple[int, int, int]:
+        """Return the numbers of the first and the last line, and the bytes of all segments."""
+        segments = self._segments()
+        size = 0
+        for path in segments:
+            with suppress(FileNotFoundError):
+                size += path.stat().st_size
+        with self._lock:
+            last = self._next - 1
+        return (first_number(segments[0]) if segments else last + 1), last, size
 
     def problems(self) -> list[str]:
         """Follow the chain from its beginning; return what breaks it, in words."""
         with self._lock:
             check = _Check(self._next - 1, self._last)
         segments = self._segments()
-        starts = [_first_number(path) for path in segments]
+        starts = [first_number(path) for path in segments]
         for place, path in enumerate(segments):
             following = starts[place + 1] if place + 1 < len(starts) else None
             for raw in self._lines(path):
-                fields = _parsed(raw)
+                fields = parsed(raw)
                 own = fields.get("n")
                 if following is not None and isinstance(own, int) and own >= following:
                     break  # written again in the next segment, which must go on from here
@@ -246,11 +236,14 @@ class AuditFiles:
             return sorted(self._folder.glob(f"audit-{'[0-9]' * 12}.jsonl"))
 
     def _lines(self, path: Path) -> list[bytes]:
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError:
-            return []  # beyond the quota since it was listed
+        content = self._content(path)
         return content[: content.rfind(b"\n") + 1].splitlines()
+
+    def _content(self, path: Path) -> bytes:
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            return b""  # beyond the quota since it was listed
 
 
 def _removal(due: dict[str, str]) -> dict[str, object]:
@@ -303,35 +296,6 @@ class _Check:
                 f"Line {self._expected[0]}, written last, is not there or not as it was."
             )
         return self.found
-
-
-def _first_number(path: Path) -> int:
-    return int(path.stem.removeprefix("audit-"))
-
-
-def _parsed(raw: bytes) -> dict[str, Any]:
-    try:
-        fields = json.loads(raw)
-    except (ValueError, RecursionError):
-        return {}
-    return fields if isinstance(fields, dict) else {}
-
-
-def _recorded(raw: bytes) -> Recorded | None:
-    """Return a line as it was recorded; None when it is none of ours any more."""
-    fields = _parsed(raw)
-    try:
-        return Recorded(
-            number=int(fields["n"]),
-            at=datetime.fromisoformat(fields["at"]),
-            who=str(fields["who"]),
-            action=str(fields["action"]),
-            subject=str(fields["subject"]),
-            outcome=str(fields["outcome"]),
-            details={str(k): str(v) for k, v in (fields.get("details") or {}).items()},
-        )
-    except (KeyError, ValueError, TypeError, AttributeError):
-        return None
 
 
 def _write_all(fd: int, content: bytes) -> None:
