@@ -82,7 +82,8 @@ class WebSettings:
     """The web door. `names` are further host names and addresses of the certificate.
 
     With `only_names` a request for any other host name is refused. `trusted_proxies` are networks
-    whose X-Forwarded-For and X-Forwarded-Proto are believed.
+    whose X-Forwarded-For and X-Forwarded-Proto are believed. `dicomweb_origins` are the sites whose
+    pages may use DICOMweb from a browser (`https://viewer.example`), none by default.
     """
 
     https: bool = True
@@ -91,3 +92,4 @@ class WebSettings:
     names: tuple[str, ...] = ()
     only_names: bool = False
     trusted_proxies: tuple[str, ...] = ()
+    dicomweb_origins: tuple[str, ...] = ()

@@ -40,6 +40,10 @@ _PEM: Final = Text(
     pattern=r"|\s*-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s-]{1,65000}(?s:.{0,65000})",
     check=lambda text: len(text) <= 65_536 and "PRIVATE KEY" not in text,
 )
+_ORIGIN: Final = Text(
+    allowed="an origin such as https://viewer.example:8443, in lower case and without a path",
+    pattern=r"https?://[0-9a-z.:\[\]_-]{1,253}",
+)
 
 SYSLOG: Final = Group(
     build=SyslogSettings,
@@ -103,6 +107,9 @@ WEB: Final = Group(
         ),
         "trusted_proxies": Key(
             kind=ListOf(item=_NETWORK, most=64), about="Proxies whose X-Forwarded-… is believed"
+        ),
+        "dicomweb_origins": Key(
+            kind=ListOf(item=_ORIGIN, most=32), about="Sites whose pages may use DICOMweb"
         ),
     },
 )
