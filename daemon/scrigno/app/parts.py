@@ -22,6 +22,7 @@ from scrigno.core.events import EventBus, SettingsChanged
 from scrigno.host.physical import PhysicalDevices
 from scrigno.imaging.cache import FrameCache
 from scrigno.imaging.workers import ImagingPool
+from scrigno.jobs.jobs import Jobs
 from scrigno.node.providers import Node
 from scrigno.settings.peers import Peers
 from scrigno.settings.schema import BootConfig
@@ -37,6 +38,7 @@ from .facts import FactBook
 from .happenings import Happenings
 from .health_parts import HealthParts, start_health
 from .in_use import StudiesInUse
+from .jobs_parts import make_jobs, tie_jobs
 from .logs import Logs
 from .pages import serve_pages
 from .places import pages_folder, staging_capacity
@@ -63,6 +65,7 @@ class Parts:
     health: HealthParts
     importer: Importer
     inbox: Inbox
+    jobs: Jobs
     node: Node
     rebuilder: Rebuilder
     reconciler: Reconciler
@@ -121,6 +124,9 @@ async def start(config: BootConfig, logs: Logs, starter: Starter) -> Parts:
     health = await start_health(config, settings, stores.volumes, facts, audit, common, starter)
     archive.scrubber.hold = lambda: _background_rests(health, stores.volumes)
     archive.ingest.power_failing = health.watch.power_failing
+    jobs = make_jobs(config, settings, common)
+    starter.on_stop("jobs", jobs.close)
+    await jobs.open()
     retention = make_retention(settings, stores, archive, health, in_use, audit, common)
     starter.on_stop("retention", retention.close)
     retention.start()
@@ -142,6 +148,7 @@ async def start(config: BootConfig, logs: Logs, starter: Starter) -> Parts:
         frames=stores.frames,
         imaging=imaging,
         inbox=archive.inbox,
+        jobs=jobs,
         keeper=archive.keeper,
         on_read=in_use.note_read,
         peers=peers,
@@ -156,6 +163,9 @@ async def start(config: BootConfig, logs: Logs, starter: Starter) -> Parts:
         volumes=stores.volumes,
         watch=health.watch,
     )
+    tie_jobs(jobs, stores, archive, common)
+    jobs.rests = lambda: _background_rests(health, stores.volumes)
+    jobs.start_all()
     app = build_app(rooms, pages_folder=pages_folder())
     web_ports = await serve_pages(app, config.web, starter)
     # The door for images opens last, when everything behind it stands, and closes first.
@@ -172,6 +182,7 @@ async def start(config: BootConfig, logs: Logs, starter: Starter) -> Parts:
         health=health,
         importer=archive.importer,
         inbox=archive.inbox,
+        jobs=jobs,
         node=node,
         rebuilder=archive.rebuilder,
         reconciler=archive.reconciler,

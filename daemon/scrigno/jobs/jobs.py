@@ -84,6 +84,11 @@ class Jobs:
         """Know who does the jobs of a kind; before `start_all`."""
         self._runners[runner.kind] = runner
 
+    def needs(self, kind: str) -> str:
+        """Return the permission that jobs of a kind need, "" for none."""
+        runner = self._runners.get(kind)
+        return "" if runner is None else runner.needs
+
     async def open(self) -> None:
         """Open the file; one that cannot be read is set aside and a new one begun."""
         try:

@@ -19,6 +19,7 @@ from . import (
     dicom_api,
     inbox_api,
     index_api,
+    jobs_api,
     machine_api,
     patients_api,
     settings_api,
@@ -87,6 +88,7 @@ def all_routes(pictures: Pictures) -> list[Route]:
         *patients_api.ROUTES,
         *index_api.ROUTES,
         *audit_api.ROUTES,
+        *jobs_api.ROUTES,
     ]
 
 

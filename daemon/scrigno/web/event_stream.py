@@ -20,6 +20,7 @@ from scrigno.core.events import (
     EventBus,
     InstanceHeld,
     InstanceStored,
+    JobChanged,
     PeerRegistered,
     SettingsChanged,
     StudyRemoved,
@@ -59,6 +60,10 @@ class EventHub:
             (InstanceHeld, lambda event: self._tell("inbox", {"id": event.inbox_id})),
             (PeerRegistered, lambda event: self._tell("peers", {"name": event.peer_name})),
             (SettingsChanged, lambda event: self._tell("settings", {"revision": event.revision})),
+            (
+                JobChanged,
+                lambda event: self._tell("job", {"id": event.job_id, "state": event.state}),
+            ),
         )
         self._unsubscribe = [bus.subscribe(kind, heard) for kind, heard in told]
 
@@ -163,7 +168,7 @@ def event_route(hub: EventHub) -> Route:
         method="GET",
         path="/events",
         work=listen,
-        about="What happens, as server-sent events: volume, alert, studies, inbox, peers, settings",
+        about="Server-sent events: volume, alert, studies, inbox, peers, settings, job",
         answers="text/event-stream",
         errors=("too-many-listeners",),
     )

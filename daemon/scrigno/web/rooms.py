@@ -32,6 +32,7 @@ from scrigno.health.dispatch import Dispatcher
 from scrigno.health.watch import MachineWatch
 from scrigno.imaging.cache import FrameCache
 from scrigno.imaging.workers import ImagingPool
+from scrigno.jobs.jobs import Jobs
 from scrigno.settings.peers import Peers
 from scrigno.settings.store import SettingsStore
 from scrigno.volumes.volume import Volumes
@@ -92,6 +93,7 @@ class Rooms:
     frames: FrameCache
     imaging: ImagingPool
     inbox: Inbox
+    jobs: Jobs
     keeper: IndexKeeper
     on_read: Callable[[str], None]
     peers: Peers
