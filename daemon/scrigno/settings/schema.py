@@ -7,6 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from .care import AlertSettings, CareSettings
+from .entrance import AccessSettings
 from .launch import LaunchSettings, ShareSettings
 from .transfer import TransferSettings
 from .trust import AuditSettings, OutgoingSettings, WebhookSettings, WebSettings
@@ -166,6 +167,7 @@ class Settings:
     web: WebSettings = field(default_factory=WebSettings)
     launch: LaunchSettings = field(default_factory=LaunchSettings)
     share: ShareSettings = field(default_factory=ShareSettings)
+    access: AccessSettings = field(default_factory=AccessSettings)
 
     def provider(self, name: str) -> Provider | None:
         """Return the provider of that name."""

@@ -31,6 +31,7 @@ SECRETS: Final = (
     Secret(("alerts", "mail"), "password", "host"),
     Secret(("alerts", "webhooks"), "secret", "url"),
     Secret(("webhooks", "endpoints"), "secret", "url"),
+    Secret(("access", "oidc"), "client_secret", "issuer", listed=False),
 )
 
 

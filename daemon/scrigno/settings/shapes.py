@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from . import trust_shapes
 from .care_shapes import ALERTS, CARE
+from .entrance_shapes import ACCESS
 from .kinds import (
     Flag,
     Folder,
@@ -217,6 +218,7 @@ def _settings_parts(settings: Settings) -> dict[str, Any]:
         "web": settings.web,
         "launch": settings.launch,
         "share": settings.share,
+        "access": settings.access,
     }
 
 
@@ -263,6 +265,7 @@ SETTINGS: Final = Group(
         "audit": Key(kind=trust_shapes.AUDIT, about="The audit trail"),
         "launch": Key(kind=LAUNCH, about="How other systems log people in by an address"),
         "share": Key(kind=SHARE, about="Links for guests"),
+        "access": Key(kind=ACCESS, about="Sessions, second factor, log-in by a provider"),
         "webhooks": Key(kind=trust_shapes.WEBHOOKS, about="Programs that are told of events"),
         "outgoing": Key(kind=trust_shapes.OUTGOING, about="What the box may call"),
         "web": Key(kind=trust_shapes.WEB, about="HTTPS, host names, proxies"),
