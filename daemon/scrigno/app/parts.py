@@ -223,7 +223,7 @@ async def _open_stores(
         clock=common.clock,
         devices_of=physical.devices_of,
         # the index is made after the volumes' memory: with one and without the other it was lost
-        used_before=(config.state_dir / f"{INDEX_FILE}.made").exists(),
+        used_before=await asyncio.to_thread((config.state_dir / f"{INDEX_FILE}.made").exists),
     )
     frames = FrameCache(
         config.staging_dir / "frames",
