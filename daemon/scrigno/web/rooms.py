@@ -23,6 +23,7 @@ from scrigno.archive.scrub import Scrubber
 from scrigno.archive.trash import Trash
 from scrigno.archive.verify import Verifier
 from scrigno.catalogue.catalogue import Catalogue
+from scrigno.catalogue.records import Totals
 from scrigno.core.clock import Clock
 from scrigno.core.counters import Counters
 from scrigno.core.events import EventBus
@@ -72,6 +73,10 @@ class Box(Protocol):
 
     def gauges(self) -> Iterable[Gauge]:
         """Return what the metrics page shows besides the counters."""
+
+    @property
+    def totals(self) -> Totals:
+        """Return what the archive held when it was last asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
