@@ -45,6 +45,7 @@ class Worker:
         ours.setblocking(False)  # noqa: FBT003 - positional only
         self._socket = ours
         self.jobs = 0
+        self.key: str | None = None  # of the object that it had open last
         self.measures: tuple[str, ...] = ()  # of the sandbox, in force
 
     async def ready(self) -> None:

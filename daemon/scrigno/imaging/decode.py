@@ -2,49 +2,52 @@
 """Frames of an object as arrays, one at a time. Worker process only: imports pydicom and numpy."""
 
 import os
-import struct
 import zlib
 from collections.abc import Iterator
-from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import BinaryIO, Final
 
 import numpy as np
 import pydicom
 from pydicom import config
-from pydicom.encaps import generate_frames, get_frame
-from pydicom.pixels.decoders.base import get_decoder
-from pydicom.pixels.utils import as_pixel_options
 from pydicom.uid import UID
 
-from . import jpeg, rle
-from .dataset import DEFLATED_LE, EXPLICIT_LE, UNDEFINED, element_at, encoding_of
+from . import codecs, rle
+from .cells import Cells, Pixels, frame_of
+from .colour import to_rgb
+from .dataset import (
+    DEFLATED_LE,
+    EXPLICIT_BE,
+    EXPLICIT_LE,
+    UNDEFINED,
+    Cut,
+    Element,
+    Encoding,
+    element_at,
+    encoding_of,
+)
 from .errors import DecodeFailed, NoPixels, NoSuchFrame, UnsupportedSyntax
+from .frames import FrameTable, frame_table
 from .part10 import FileHead, file_prefix, split
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
+from .recode import swapped
 
 HEAD_BYTES: Final = 1 << 20
 MAX_FRAME_BYTES: Final = 512 << 20
 MAX_INFLATED_BYTES: Final = 1 << 30
 DEFLATED_FRAMES: Final = "1.2.840.10008.1.2.8.1"  # PS3.5 annex A.4.13
 RLE: Final = "1.2.840.10008.1.2.5"
+# what a frame of it can be decoded; video (…4.100 to 4.108) and JPIP are for others to play
+DECODED: Final = frozenset(
+    f"1.2.840.10008.1.2.4.{number}"
+    for number in (50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63, 64, 65, 66, 70,
+                   80, 81, 90, 91, 92, 93, 110, 111, 112, 201, 202, 203)
+)  # fmt: skip
 _PIXELS: Final = {
     0x7FE00008: "FloatPixelData",
     0x7FE00009: "DoubleFloatPixelData",
     0x7FE00010: "PixelData",
 }
-# by quality of the result and speed, see docs/developer/imaging.md; others follow when these fail
-_PREFERRED: Final = {
-    "1.2.840.10008.1.2.4.50": ("pillow", "gdcm"),
-    "1.2.840.10008.1.2.4.51": ("pillow", "gdcm"),
-    "1.2.840.10008.1.2.4.90": ("pylibjpeg", "gdcm"),
-    "1.2.840.10008.1.2.4.91": ("pylibjpeg", "gdcm"),
-    "1.2.840.10008.1.2.5": ("pylibjpeg", "pydicom"),
-}
-
 # an object is taken as it is: values that break their representation are no reason to refuse it
 config.settings.reading_validation_mode = config.IGNORE
 config.settings.writing_validation_mode = config.IGNORE
@@ -54,7 +57,7 @@ config.settings.writing_validation_mode = config.IGNORE
 class Frame:
     """One frame: rows × columns, or rows × columns × samples, and what its samples are."""
 
-    array: "npt.NDArray[Any]"
+    array: Pixels
     photometric: str
     plugin: str
 
@@ -120,24 +123,22 @@ class PixelSource:
             is_little_endian=encoding.little,
             stop_when=lambda tag, _vr, _length: int(tag) in _PIXELS,
         )
-        self._pixels_at = stream.tell()
-        header = stream.read(12)
-        if len(header) < 8:
-            raise NoPixels("The object has no pixel data.")
-        element = element_at(header, 0, encoding)
-        if element.tag not in _PIXELS:
+        position = stream.tell()
+        element = _pixel_element(stream.read(12), encoding)
+        if element is None:
             raise NoPixels("The object has no pixel data.")
         self.keyword = _PIXELS[element.tag]
-        self.value_at = self._pixels_at + element.start
+        self.value_at = position + element.start
         self.pixel_vr = "OB" if element.vr == b"OB" else "OW"
         self.encapsulated = element.length == UNDEFINED
         self.value_length = 0 if self.encapsulated else element.length
         if self.encapsulated != self._compressed():
             raise DecodeFailed("Pixel data and transfer syntax do not fit together.")
         self._conform()
+        self._table: FrameTable | None = None
 
     def _compressed(self) -> bool:
-        if self.transfer_syntax == DEFLATED_FRAMES:
+        if self.transfer_syntax == DEFLATED_FRAMES or self.transfer_syntax in DECODED:
             return True
         try:
             return self.transfer_syntax.is_encapsulated
@@ -175,140 +176,164 @@ class PixelSource:
         except (TypeError, ValueError, OverflowError):
             return None
 
+    def value(self) -> bytes:
+        """Return the whole value: native in little endian, or the codestreams one after another."""
+        if self.encapsulated:
+            whole = range(min(self.frames, len(self.table)))
+            return b"".join(self.encoded(index) for index in whole)
+        self.stream.seek(self.value_at)
+        content = self.stream.read(self.value_length)
+        width = 2 if self.pixel_vr == "OW" else 1
+        if self.keyword != "PixelData":
+            width = 4 if self.keyword == "FloatPixelData" else 8
+        return content if self.cells.little else swapped(content, width)
+
     @property
     def frames(self) -> int:
         """Return the number of frames that the object claims, at least 1."""
         return int(self.attributes.NumberOfFrames)
+
+    @property
+    def cells(self) -> Cells:
+        """Return how a frame is laid out."""
+        ds = self.attributes
+        stored = int(ds.BitsStored)
+        high_bit = self._whole("HighBit")
+        return Cells(
+            rows=ds.Rows,
+            columns=ds.Columns,
+            samples=ds.SamplesPerPixel,
+            allocated=ds.BitsAllocated,
+            stored=stored,
+            high_bit=stored - 1 if high_bit is None else high_bit,
+            signed=bool(ds.PixelRepresentation),
+            planar=ds.SamplesPerPixel > 1 and self._whole("PlanarConfiguration") == 1,
+            photometric=str(ds.PhotometricInterpretation),
+            keyword=self.keyword,
+            little=self.transfer_syntax != EXPLICIT_BE,
+            swapped_pairs=(
+                self.transfer_syntax == EXPLICIT_BE
+                and self.pixel_vr == "OW"
+                and ds.BitsAllocated == 8
+            ),
+        )
 
     def frame(self, index: int, *, raw: bool = False) -> Frame:
         """Decode one frame and no other; `raw` leaves colours as stored.
 
         Raises NoSuchFrame, UnsupportedSyntax, DecodeFailed.
         """
+        self.check_frame(index)
+        if self.encapsulated:
+            if self.transfer_syntax not in (RLE, DEFLATED_FRAMES, *DECODED):
+                raise codecs.unsupported(str(self.transfer_syntax))
+            return self._decode(self.encoded(index), raw=raw)
+        return self._native(self.native_bytes(index), raw=raw, skip=self._skip_bits(index))
+
+    def check_frame(self, index: int) -> None:
+        """Raise NoSuchFrame unless the object says that it has this frame."""
         if not 0 <= index < self.frames:
             raise NoSuchFrame(f"The object has {self.frames} frames.")
-        if self.encapsulated:
-            return self._decode(self._encoded(index), raw=raw)
-        if self.attributes.BitsAllocated == 1:
-            return self._bit_frame(self.stream, self.value_at, index)
-        self.stream.seek(self.value_at)
-        decoder = get_decoder(self.transfer_syntax)
-        return self._by_pydicom(decoder, self.stream, index, self._options(), raw=raw)
 
-    def _bit_frame(self, stream: BinaryIO, value_at: int, index: int) -> Frame:
-        """Unpack a frame of one bit per pixel, which may begin inside a byte (PS3.5 8.1.1)."""
-        shape = (self.attributes.Rows, self.attributes.Columns)
-        pixels = shape[0] * shape[1]
-        first, skip = divmod(index * pixels, 8)
-        stream.seek(value_at + first)
-        content = stream.read((skip + pixels + 7) // 8)
-        bits = np.unpackbits(np.frombuffer(content, np.uint8), bitorder="little")
-        if self.attributes.SamplesPerPixel != 1 or bits.size < skip + pixels:
-            raise DecodeFailed("The object holds fewer pixels than it says.")
-        frame = bits[skip : skip + pixels].reshape(shape)
-        return Frame(frame, str(self.attributes.PhotometricInterpretation), "")
+    def _skip_bits(self, index: int) -> int:
+        """Return where in its first byte a frame begins that does not fill bytes (PS3.5 8.1.1)."""
+        return index * self.cells.bits % 8
+
+    def native_bytes(self, index: int) -> bytes:
+        """Return the bytes of a frame of native pixel data, the neighbours' bits in them."""
+        bits = self.cells.bits
+        first, skip = divmod(index * bits, 8)
+        length = (skip + bits + 7) // 8
+        if self.cells.swapped_pairs:  # whole words, and the one before for an odd start
+            return self._swapped(first, length)
+        self.stream.seek(self.value_at + first)
+        return self.stream.read(length)
+
+    def _swapped(self, first: int, length: int) -> bytes:
+        start, end = first // 2 * 2, (first + length + 1) // 2 * 2
+        self.stream.seek(self.value_at + start)
+        words = np.frombuffer(self.stream.read(end - start), np.uint16).byteswap().tobytes()
+        return words[first - start : first - start + length]
+
+    def _native(self, content: bytes, *, raw: bool, skip: int = 0) -> Frame:
+        cells = self.cells
+        array = frame_of(content, replace(cells, swapped_pairs=False), skip_bits=skip)
+        photometric = cells.photometric
+        if cells.half_chroma:
+            photometric = photometric.removesuffix("_422")
+        return self._shown(array, photometric, "", cells, raw=raw)
+
+    def _shown(
+        self, array: Pixels, photometric: str, plugin: str, cells: Cells, *, raw: bool
+    ) -> Frame:
+        if not raw and array.ndim == 3:
+            space = "YBR_PARTIAL_422" if photometric == "YBR_PARTIAL" else photometric
+            colours = to_rgb(array, space, cells.stored)
+            if colours is not array:
+                return Frame(colours, "RGB", plugin)
+        return Frame(array, photometric, plugin)
 
     def iterate(self, *, raw: bool, start: int = 0) -> Iterator[Frame]:
-        """Decode the frames from `start` on in turn, in one pass over the pixel data."""
-        if not self.encapsulated:
-            for index in range(start, self.frames):
-                yield self.frame(index, raw=raw)
-            return
-        self.stream.seek(self.value_at)
-        encoded = generate_frames(
-            self.stream, number_of_frames=self.frames, extended_offsets=self._extended()
-        )
-        for index in range(self.frames):
-            try:
-                frame = bytes(next(encoded))
-                position = self.stream.tell()
-            except StopIteration:
-                raise DecodeFailed("The object holds fewer frames than it says.") from None
-            except (ValueError, IndexError, OSError) as error:
-                raise DecodeFailed(f"The frames cannot be told apart: {error}") from None
-            if index >= start:
-                yield self._decode(frame, raw=raw)
-                self.stream.seek(position)  # whoever takes the frames may read elsewhere
+        """Decode the frames from `start` on in turn."""
+        for index in range(start, self.frames):
+            yield self.frame(index, raw=raw)
 
     def _decode(self, encoded: bytes, *, raw: bool) -> Frame:
         """Decode one encapsulated frame."""
-        syntax = str(self.transfer_syntax)
+        syntax, cells = str(self.transfer_syntax), self.cells
         if syntax == DEFLATED_FRAMES:
-            return self._native_frame(_inflated(encoded), raw=raw)
-        if syntax == RLE and self.attributes.BitsAllocated == 1:
-            return self._native_frame(rle.decode_bytes(encoded, MAX_FRAME_BYTES), raw=raw)
-        if syntax in jpeg.SPECIAL or (syntax == jpeg.EXTENDED and jpeg.precision(encoded) > 8):
-            array = jpeg.decode(encoded, self.attributes, syntax)
-            return Frame(array, str(self.attributes.PhotometricInterpretation), "gdcm")
-        try:
-            decoder = get_decoder(self.transfer_syntax)
-        except NotImplementedError:
-            raise UnsupportedSyntax(f"No decoder for the transfer syntax {syntax}.") from None
-        # the frame alone, as the only one: an empty offset table, its item, the delimiter
-        size = len(encoded) + len(encoded) % 2
-        header = struct.pack("<HHIHHI", 0xFFFE, 0xE000, 0, 0xFFFE, 0xE000, size)
-        end = b"\0" * (size - len(encoded)) + b"\xfe\xff\xdd\xe0\0\0\0\0"
-        single = BytesIO(header + encoded + end)
-        return self._by_pydicom(decoder, single, 0, self._options(frames=1), raw=raw)
+            return self._native(_inflated(encoded), raw=raw)
+        if syntax == RLE:
+            content = rle.decode(encoded, cells)
+            planes = replace(cells, planar=True, photometric=_full(cells.photometric))
+            array = frame_of(content, planes)
+            return self._shown(array, planes.photometric, "rle", cells, raw=raw)
+        found = codecs.decode(encoded, syntax, cells, self.attributes, raw=raw)
+        return self._shown(found.array, found.photometric, found.plugin, cells, raw=raw)
 
-    def _options(self, frames: int | None = None) -> dict[str, Any]:
-        options: dict[str, Any] = as_pixel_options(self.attributes, pixel_keyword=self.keyword)
-        options.pop("extended_offsets", None)
-        options["number_of_frames"] = frames or self.frames
-        if self.keyword == "PixelData" and not self.encapsulated:
-            options["pixel_vr"] = self.pixel_vr
-        return options
+    @property
+    def table(self) -> FrameTable:
+        """Return where the encapsulated frames stand, worked out once; raises DecodeFailed."""
+        if self._table is None:
+            self._table = frame_table(self.stream, self.value_at, self.frames, self._extended())
+        return self._table
 
-    def _by_pydicom(
-        self, decoder: Any, source: BinaryIO, index: int, options: dict[str, Any], *, raw: bool
-    ) -> Frame:
-        preferred: tuple[str, ...] = ("",)
-        if self.encapsulated:
-            syntax = str(self.transfer_syntax)
-            preferred = _PREFERRED.get(syntax, tuple(decoder.available_plugins))
-        start = source.tell()
-        reasons = []
-        for plugin in preferred:
-            source.seek(start)
-            try:
-                array, meta = decoder.as_array(
-                    source, index=index, raw=raw, decoding_plugin=plugin, **options
-                )
-            except MemoryError:
-                raise
-            except Exception as error:  # noqa: BLE001 - plug-ins raise whatever they like
-                reasons.append(str(error).rpartition("\n")[2].strip())
-            else:
-                return Frame(array, str(meta["photometric_interpretation"]), plugin)
-        # messages of the pixel decoders speak of lengths and markers, never of patients
-        raise DecodeFailed("The pixel data cannot be decoded: " + "; ".join(reasons)[:400])
-
-    def _native_frame(self, content: bytes, *, raw: bool) -> Frame:
-        """Read the bytes of one frame as native pixel data."""
-        if self.attributes.BitsAllocated == 1:
-            return self._bit_frame(BytesIO(content), 0, 0)
-        single = copy(self)
-        single.encapsulated = False
-        options = single._options(frames=1)
-        decoder = get_decoder(UID(EXPLICIT_LE))
-        return single._by_pydicom(decoder, BytesIO(content), 0, options, raw=raw)
+    def encoded(self, index: int) -> bytes:
+        """Return the codestream of one encapsulated frame; raises DecodeFailed."""
+        return self.table.read(self.stream, index)
 
     def _extended(self) -> tuple[bytes, bytes] | None:
-        if not self.attributes.get("ExtendedOffsetTable"):
+        table = self.attributes.get("ExtendedOffsetTable")
+        if not isinstance(table, bytes):
             return None
-        lengths = self.attributes.get("ExtendedOffsetTableLengths") or b""
-        return self.attributes.ExtendedOffsetTable, lengths
+        return table, self.attributes.get("ExtendedOffsetTableLengths") or b""
 
-    def _encoded(self, index: int) -> bytes:
-        """Return the codestream of one frame."""
-        try:
-            self.stream.seek(self.value_at)
-            frame = get_frame(
-                self.stream, index, number_of_frames=self.frames, extended_offsets=self._extended()
-            )
-        except (ValueError, IndexError, OSError, struct.error) as error:
-            raise DecodeFailed(f"The frame cannot be found in the pixel data: {error}") from None
-        return bytes(frame)
+
+def pixel_header(stream: BinaryIO, head: FileHead) -> tuple[int, str] | None:
+    """Return tag and value representation of the pixel data where they stand, None without any.
+
+    `stream` stands where a reading of everything before them ended.
+    """
+    encoding = encoding_of(head.transfer_syntax_uid)
+    element = _pixel_element(stream.read(12), encoding)
+    if element is None:
+        return None
+    return element.tag, (element.vr or b"OW").decode("ascii", "replace")
+
+
+def _pixel_element(header: bytes, encoding: Encoding) -> Element | None:
+    if len(header) < 8:
+        return None
+    try:
+        element = element_at(header, 0, encoding)
+    except Cut:
+        return None
+    return element if element.tag in _PIXELS else None
+
+
+def _full(photometric: str) -> str:
+    """Return the colour space of compressed pixels, whose samples all have full resolution."""
+    return photometric.replace("_422", "")
 
 
 def _inflated(encoded: bytes) -> bytes:

@@ -76,6 +76,18 @@ class NoSuchFrame(ImagingError):
     code = "no-such-frame"
 
 
+class NoSuchValue(ImagingError):
+    """The object has no attribute at this path."""
+
+    code = "no-such-value"
+
+
+class NoDocument(ImagingError):
+    """The object is no document, report, waveform, video or presentation of images."""
+
+    code = "no-document"
+
+
 class ImagingClosed(ImagingError):
     """The pool of imaging workers is shutting down."""
 

@@ -3,52 +3,62 @@
 
 import json
 import os
-from typing import Any, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pydicom
+from pydicom.dataset import Dataset
 
-from .decode import PixelSource, open_object
-from .errors import DecodeFailed
+from .decode import pixel_header
+from .dicomjson import described, value_at
+from .encode import content_type_of, frame_in
+from .errors import DecodeFailed, NoPixels, NoSuchValue
+from .held import Held, Opened
 from .protocol import memory_file, seal
 from .render import encode, picture
 from .transcode import transcode
 
-# of attributes that describe() leaves out: longer than any text, shorter than a look-up table
-BULK_BYTES: Final = 2048
+if TYPE_CHECKING:
+    from .cells import Pixels
+
+Answer = tuple[dict[str, Any], int]
+
+held: Final = Held()
 
 
 def load() -> None:
     """Do everything once that loads code lazily, so that it is there when the files are gone."""
-    grey = np.zeros((8, 8), np.uint8)
+    grey: Pixels = np.zeros((8, 8), np.uint8)
     for kind in ("png", "jpeg"):
         encode(grey, max_size=4, kind=kind, quality=80)
 
 
-def run(request: dict[str, Any], fd: int) -> tuple[dict[str, Any], int]:
+def run(request: dict[str, Any], fd: int) -> Answer:
     """Do one job on the object in `fd`; return the answer and a sealed memory file."""
-    match request["job"]:
-        case "render":
-            return _render(request, fd)
-        case "transcode":
-            return _transcode(request, fd)
-        case "describe":
-            return _describe(fd)
-        case other:
-            raise DecodeFailed(f"There is no job {other!r}.")
+    job = _JOBS.get(request["job"])
+    if job is None:
+        raise DecodeFailed(f"There is no job {request['job']!r}.")
+    if job in _WHOLE:
+        return job(request, fd)
+    key = request.get("key")
+    opened = held.get(key, fd)
+    try:
+        return job(request, opened)
+    finally:
+        if key is None:
+            opened.close()
 
 
-def _render(request: dict[str, Any], fd: int) -> tuple[dict[str, Any], int]:
-    stream, head = open_object(fd)
-    with stream:
-        source = PixelSource(stream, head)
-        shown = picture(source, request["frame"], request["window"])
-        frames = source.frames
+def _render(request: dict[str, Any], opened: Opened) -> Answer:
+    look = request["look"]
+    source = opened.pixels()
+    shown = picture(source, look["frame"], look.get("window"))
     content = encode(
         shown.pixels,
-        max_size=request["max_size"],
-        kind=request["format"],
-        quality=request["quality"],
+        max_size=look.get("max_size"),
+        kind=look["format"],
+        quality=look["quality"],
     )
     window = shown.window
     answer = {
@@ -56,12 +66,23 @@ def _render(request: dict[str, Any], fd: int) -> tuple[dict[str, Any], int]:
         "height": shown.pixels.shape[0],
         "center": window.center if window else None,
         "window_width": window.width if window else None,
-        "frames": frames,
+        "frames": source.frames,
     }
     return answer, memory_file(content)
 
 
-def _transcode(request: dict[str, Any], fd: int) -> tuple[dict[str, Any], int]:
+def _frame(request: dict[str, Any], opened: Opened) -> Answer:
+    source = opened.pixels()
+    content, syntax = frame_in(source, request["frame"], request["to"])
+    answer = {
+        "syntax": syntax,
+        "content_type": content_type_of(syntax),
+        "frames": source.frames,
+    }
+    return answer, memory_file(content)
+
+
+def _transcode(request: dict[str, Any], fd: int) -> Answer:
     result = os.memfd_create("scrigno-transcoded", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         with os.fdopen(os.dup(result), "wb") as target:
@@ -73,16 +94,36 @@ def _transcode(request: dict[str, Any], fd: int) -> tuple[dict[str, Any], int]:
     return {"data_offset": data_offset}, result
 
 
-def _describe(fd: int) -> tuple[dict[str, Any], int]:
-    stream, _ = open_object(fd)
-    with stream:
-        dataset = pydicom.dcmread(stream, force=True, stop_before_pixels=True)
-    try:
-        described = dataset.to_json_dict(
-            bulk_data_threshold=BULK_BYTES,
-            bulk_data_element_handler=lambda _element: "",
-            suppress_invalid_tags=True,
-        )
-    except RecursionError:
-        raise DecodeFailed("The object's sequences are nested too deep.") from None
-    return {}, memory_file(json.dumps(described).encode())
+def _attributes(opened: Opened) -> Dataset:
+    opened.stream.seek(0)
+    return pydicom.dcmread(opened.stream, force=True, stop_before_pixels=True)
+
+
+def _metadata(request: dict[str, Any], opened: Opened) -> Answer:
+    bulk_uri = request["bulk_uri"]
+    attributes = described(_attributes(opened), bulk_uri)
+    element = pixel_header(opened.stream, opened.head)
+    if element is not None and bulk_uri is not None:
+        tag, vr = element
+        attributes[f"{tag:08X}"] = {"vr": vr, "BulkDataURI": f"{bulk_uri}/{tag:08X}"}
+    return {}, memory_file(json.dumps(attributes, allow_nan=False).encode())
+
+
+def _bulk(request: dict[str, Any], opened: Opened) -> Answer:
+    path = request["path"]
+    if path.upper() in ("7FE00008", "7FE00009", "7FE00010"):
+        try:
+            return {}, memory_file(opened.pixels().value())
+        except NoPixels:
+            raise NoSuchValue("The object has no pixel data.") from None
+    return {}, memory_file(value_at(_attributes(opened), path))
+
+
+_JOBS: Final[dict[str, Callable[..., Answer]]] = {
+    "render": _render,
+    "frame": _frame,
+    "transcode": _transcode,
+    "metadata": _metadata,
+    "bulk": _bulk,
+}
+_WHOLE: Final = frozenset({_transcode})

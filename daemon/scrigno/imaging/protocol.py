@@ -10,11 +10,14 @@ import fcntl
 import json
 import mmap
 import os
+import select
 import socket
+from collections.abc import Callable
 from typing import Any, Final
 
 MAX_MESSAGE_BYTES: Final = 64 << 10
 MAX_DESCRIPTORS: Final = 2
+LEISURE_S: Final = 5.0
 
 _ADD_SEALS: Final = 1033  # fcntl(2) F_ADD_SEALS, F_GET_SEALS; named by Python only since 3.8 builds
 _GET_SEALS: Final = 1034
@@ -28,6 +31,12 @@ class BadMessage(Exception):
 def send(control: socket.socket, message: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
     """Send one message; the descriptors stay open here."""
     socket.send_fds(control, [json.dumps(message).encode()], fds)
+
+
+def wait_or(control: socket.socket, at_leisure: Callable[[], None]) -> None:
+    """Wait for a message, calling `at_leisure` every few seconds without one."""
+    while not select.select([control], [], [], LEISURE_S)[0]:
+        at_leisure()
 
 
 def receive(control: socket.socket) -> tuple[dict[str, Any], list[int]]:

@@ -1,26 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""RLE frames of one bit per pixel, which pydicom's decoders do not take (PS3.5 annex G)."""
+"""RLE frames to native ones (PS3.5 annex G). Worker process only."""
 
+import struct
+from typing import Final
+
+from rle.rle import decode_frame
+
+from .cells import Cells
 from .errors import DecodeFailed
 
+HEADER_BYTES: Final = 64
+MAX_SEGMENTS: Final = 15
 
-def decode_bytes(frame: bytes, limit_bytes: int) -> bytes:
-    """Return the only segment of an RLE frame decoded, at most `limit_bytes`; raises DecodeFailed.
 
-    Such a frame is the packed bits of the native one, as bytes.
+def decode(frame: bytes, cells: Cells) -> bytes:
+    """Return the native frame, planes one after the other, little endian; raises DecodeFailed.
+
+    A run makes 128 bytes of two: the decoder stops at the length that the object says.
     """
-    if len(frame) < 64 or int.from_bytes(frame[:4], "little") != 1:
-        raise DecodeFailed("An RLE frame of one bit per pixel must have one segment.")
-    position = int.from_bytes(frame[4:8], "little")
-    out = bytearray()
-    while position < len(frame) and len(out) < limit_bytes:
-        control = frame[position]
-        if control < 128:  # PS3.5 annex G.3.1: this many bytes and one more follow as they are
-            out += frame[position + 1 : position + 2 + control]
-            position += control + 2
-        elif control > 128:
-            out += frame[position + 1 : position + 2] * (257 - control)
-            position += 2
-        else:
-            position += 1
-    return bytes(out)
+    if len(frame) < HEADER_BYTES:
+        raise DecodeFailed("An RLE frame is shorter than its header.")
+    count = struct.unpack_from("<I", frame)[0]
+    width = max(1, cells.allocated // 8)
+    expected = cells.samples * width
+    if count != expected or count > MAX_SEGMENTS:
+        raise DecodeFailed(f"An RLE frame of {expected} planes has {count} segments.")
+    # fewer than eight bits: the packed bytes of the native frame are what was compressed
+    plane = cells.pixels if cells.allocated >= 8 else -(-cells.pixels * cells.allocated // 8)
+    try:
+        content = bytes(decode_frame(frame, plane, 8 * width, "<"))
+    except ValueError as error:
+        raise DecodeFailed(f"An RLE frame cannot be decoded: {error}") from None
+    if len(content) != plane * width * cells.samples:
+        raise DecodeFailed("An RLE frame holds fewer pixels than the object says.")
+    return content

@@ -14,7 +14,7 @@ from typing import Any
 from scrigno.host.child import enter
 
 from .errors import DecodeFailed, ImagingError
-from .protocol import receive, send
+from .protocol import receive, send, wait_or
 from .sandbox import allow_cpu, confine
 
 
@@ -36,6 +36,7 @@ def main(arguments: list[str]) -> None:
     measures = confine(memory_limit_bytes=memory_limit, output_limit_bytes=output_limit)
     send(control, {"ready": measures})
     while True:
+        wait_or(control, jobs.held.sweep)
         try:
             request, fds = receive(control)
         except EOFError:

@@ -5,83 +5,51 @@ import asyncio
 import json
 import mmap
 import os
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from scrigno.core.counters import Counters
 
 from . import errors
 from .child import Worker, WorkerDied
+from .orders import Order
 from .protocol import memory_file
+from .results import (
+    CONTENT_TYPES,
+    Document,
+    FrameBytes,
+    Look,
+    MemoryFile,
+    PictureFormat,
+    Rendered,
+    Transcoded,
+    Viewport,
+)
+from .shelf import Shelf
 
-# a whole Part 10 file: its bytes, or a descriptor of it (memfd or a file; read from its beginning,
-# not closed and its position not used by us)
-Source = bytes | memoryview | int
+# a whole Part 10 file: its bytes; a descriptor of it (memfd or a file; read from its beginning,
+# not closed and its position not used by us); or how to fetch a descriptor, which then is ours
+Source = bytes | memoryview | int | Callable[[], Awaitable[int]]
 
 MAX_JOBS: Final = 1000  # of one worker: decoders leak
 MAX_WAITING: Final = 1000  # jobs in the queue; more are refused
 SMALL_BYTES: Final = 1 << 20  # up to here a copy takes less than a thread hop costs
 MAX_PICTURE_BYTES: Final = 256 << 20
+MAX_FRAME_BYTES: Final = 512 << 20
 _BY_CODE: Final = {
     kind.code: kind
     for kind in (
         errors.NotDicom,
         errors.NoPixels,
         errors.NoSuchFrame,
+        errors.NoSuchValue,
+        errors.NoDocument,
         errors.UnsupportedSyntax,
         errors.DecodeFailed,
     )
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rendered:
-    """One frame as a picture for a browser."""
-
-    content: bytes
-    content_type: str
-    width: int  # of the frame, not of the scaled picture
-    height: int
-    window_center: float | None  # what was applied, None for colour and look-up tables
-    window_width: float | None
-    frames: int  # of the object
-
-
-class Transcoded:
-    """A Part 10 file in a sealed memory file, gone when closed; use as a context manager."""
-
-    def __init__(self, fd: int, *, size: int, data_offset: int, transfer_syntax_uid: str) -> None:
-        """Own `fd`; `data_offset` is where the data set begins after the file meta."""
-        self.fd = fd
-        self.size = size
-        self.data_offset = data_offset
-        self.transfer_syntax_uid = transfer_syntax_uid
-
-    def close(self) -> None:
-        """Let the memory go; idempotent."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
-
-    def view(self) -> mmap.mmap:
-        """Return the whole file as a read-only map; the caller closes it."""
-        return mmap.mmap(self.fd, self.size, prot=mmap.PROT_READ)
-
-    def __enter__(self) -> "Transcoded":
-        """Return the file itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close."""
-        self.close()
 
 
 class ImagingPool:
@@ -115,6 +83,7 @@ class ImagingPool:
         self._timers: dict[Worker, asyncio.TimerHandle] = {}
         self._warming: set[asyncio.Task[None]] = set()
         self._copier = ThreadPoolExecutor(max_workers=2, thread_name_prefix="imaging-copy")
+        self._shelf = Shelf()
         self._closed = False
 
     @property
@@ -140,6 +109,7 @@ class ImagingPool:
         if self._closed:
             return
         self._closed = True
+        await self._shelf.close()
         for task in tuple(self._warming):
             task.cancel()
         await asyncio.gather(*self._warming, return_exceptions=True)
@@ -158,36 +128,68 @@ class ImagingPool:
     async def render(
         self,
         source: Source,
+        look: Look | None = None,
         *,
-        frame: int = 0,
+        key: str | None = None,
+        frame: int | None = None,
         window: tuple[float, float] | None = None,
+        voi: int | str | None = None,
+        viewport: Viewport | None = None,
         max_size: int | None = None,
-        format: Literal["jpeg", "png"] = "jpeg",
+        overlays: bool = True,
+        annotation: tuple[str, ...] = (),
+        format: PictureFormat = "jpeg",
         quality: int = 85,
     ) -> Rendered:
-        """Return one frame as a picture at most `max_size` pixels wide and high.
+        """Return one frame as a picture, by a `look` or by the words of one.
 
         `window` is centre and width in modality units; without it the object's own is used, or one
-        is made. Raises NoPixels, NoSuchFrame, UnsupportedSyntax, DecodeFailed, DecodeTimeout,
-        NotDicom, ImagingBusy, ImagingClosed.
+        is made. `key` names the bytes (their digest): the object stays open for a while, and a
+        `source` that is a function is called only when it is not. Raises NoPixels, NoSuchFrame,
+        UnsupportedSyntax, DecodeFailed, DecodeTimeout, NotDicom, ImagingBusy, ImagingClosed.
         """
-        message = {
-            "job": "render",
-            "frame": frame,
-            "window": window,
-            "max_size": max_size,
-            "format": format,
-            "quality": quality,
-        }
-        answer, fd = await self._run(message, source)
+        look = look or Look(
+            frame=frame or 0,
+            window=window,
+            voi=voi,
+            viewport=viewport,
+            max_size=max_size,
+            overlays=overlays,
+            annotation=annotation,
+            format=format,
+            quality=quality,
+        )
+        answer, fd = await self._run({"job": "render", "look": look.message()}, source, key)
         content = await self._content(fd, MAX_PICTURE_BYTES)
         return Rendered(
             content=content,
-            content_type=f"image/{format}",
+            content_type=CONTENT_TYPES[look.format],
             width=int(answer["width"]),
             height=int(answer["height"]),
             window_center=answer["center"],
             window_width=answer["window_width"],
+            frames=int(answer["frames"]),
+        )
+
+    async def frame_bytes(
+        self,
+        source: Source,
+        *,
+        frame: int = 0,
+        transfer_syntax: str | None = None,
+        key: str | None = None,
+    ) -> FrameBytes:
+        """Return one frame (from 0) in its stored syntax, or in `transfer_syntax`.
+
+        Native syntaxes all give Explicit VR Little Endian's bytes. Raises as `render`.
+        """
+        message = {"job": "frame", "frame": frame, "to": transfer_syntax}
+        answer, fd = await self._run(message, source, key)
+        content = await self._content(fd, MAX_FRAME_BYTES)
+        return FrameBytes(
+            content=content,
+            transfer_syntax_uid=str(answer["syntax"]),
+            content_type=str(answer["content_type"]),
             frames=int(answer["frames"]),
         )
 
@@ -199,7 +201,6 @@ class ImagingPool:
         answer, fd = await self._run({"job": "transcode", "to": to_transfer_syntax}, source)
         return Transcoded(
             fd,
-            size=os.fstat(fd).st_size,
             data_offset=int(answer["data_offset"]),
             transfer_syntax_uid=to_transfer_syntax,
         )
@@ -209,12 +210,75 @@ class ImagingPool:
 
         Raises DecodeFailed, DecodeTimeout, NotDicom, ImagingBusy, ImagingClosed.
         """
-        _, fd = await self._run({"job": "describe"}, source)
-        content = await self._content(fd, MAX_PICTURE_BYTES)
-        described: dict[str, Any] = json.loads(content)
+        described: dict[str, Any] = json.loads(await self.metadata(source, bulk_uri=None))
         return described
 
-    async def _run(self, message: dict[str, Any], source: Source) -> tuple[dict[str, Any], int]:
+    async def metadata(
+        self, source: Source, *, bulk_uri: str | None, key: str | None = None
+    ) -> bytes:
+        """Return one object as DICOM JSON text (PS3.18 annex F), an object without the brackets.
+
+        Long binary values become `BulkDataURI`s: `bulk_uri`, a slash, and the path that `bulk`
+        takes (tags and item numbers from 0, "54000100/0/54001010"). Raises as `describe`.
+        """
+        _, fd = await self._run({"job": "metadata", "bulk_uri": bulk_uri}, source, key)
+        return await self._content(fd, MAX_PICTURE_BYTES)
+
+    async def viewer_metadata(
+        self, source: Source, *, bulk_uri: str | None, key: str | None = None
+    ) -> bytes:
+        """Return the metadata for our own viewer: corrected, so that its loader never fails.
+
+        It describes the frames as `frame_bytes` gives them in HTJ2K. Raises as `describe`.
+        """
+        message = {"job": "viewer-metadata", "bulk_uri": bulk_uri}
+        _, fd = await self._run(message, source, key)
+        return await self._content(fd, MAX_PICTURE_BYTES)
+
+    async def bulk(self, source: Source, *, path: str, key: str | None = None) -> MemoryFile:
+        """Return the value of one attribute by the path in its `BulkDataURI`, little endian.
+
+        Raises NoSuchValue, and as `describe`.
+        """
+        _, fd = await self._run({"job": "bulk", "path": path}, source, key)
+        return MemoryFile(fd)
+
+    async def document(
+        self, source: Source, *, key: str | None = None, language: str = "en"
+    ) -> Document:
+        """Return what an object without ordinary pictures shows: PDF, HTML, SVG, WAV, video.
+
+        Raises NoDocument when it has none, and as `describe`.
+        """
+        answer, fd = await self._run({"job": "document", "language": language}, source, key)
+        return Document(
+            fd,
+            kind=str(answer["kind"]),
+            content_type=str(answer["content_type"]),
+            title=str(answer["title"]),
+        )
+
+    async def presentation(self, source: Source, *, key: str | None = None) -> dict[str, Any]:
+        """Return what a KO, a presentation state, an RTSTRUCT or a SEG says, as JSON values.
+
+        Raises NoDocument when it is none of them, and as `describe`.
+        """
+        _, fd = await self._run({"job": "presentation"}, source, key)
+        said: dict[str, Any] = json.loads(await self._content(fd, MAX_PICTURE_BYTES))
+        return said
+
+    async def write(self, order: Order) -> bytes:
+        """Return a new object as a Part 10 file: an SR, a presentation state, a key object note.
+
+        Raises DecodeFailed with what is wrong about the order.
+        """
+        content = json.dumps(order.message()).encode()
+        _, fd = await self._run({"job": "write"}, content)
+        return await self._content(fd, MAX_PICTURE_BYTES)
+
+    async def _run(
+        self, message: dict[str, Any], source: Source, key: str | None = None
+    ) -> tuple[dict[str, Any], int]:
         """Run one job in the next free worker; count how it ended."""
         if self._closed:
             raise errors.ImagingClosed("The box is shutting down.")
@@ -223,13 +287,12 @@ class ImagingPool:
         outcome = "failed"
         self._waiting += 1
         try:
-            async with self._slots:
-                if self._closed:
-                    raise errors.ImagingClosed("The box is shutting down.")
-                given = await self._open(source)
-                try:
-                    result = await self._run_in_worker(message, given)
-                finally:
+            # an object that must be fetched takes no worker while it is on its way
+            given = await self._fetched(source, key) if callable(source) else None
+            try:
+                result = await self._in_slot(message, source, given, key)
+            finally:
+                if given is not None:
                     os.close(given)
             outcome = "done"
             return result
@@ -240,10 +303,28 @@ class ImagingPool:
             self._waiting -= 1
             self._counters.add("imaging_jobs", job=str(message["job"]), outcome=outcome)
 
-    async def _run_in_worker(
-        self, message: dict[str, Any], given: int
+    async def _fetched(self, fetch: Callable[[], Awaitable[int]], key: str | None) -> int:
+        return await fetch() if key is None else await self._shelf.get(key, fetch)
+
+    async def _in_slot(
+        self, message: dict[str, Any], source: Source, given: int | None, key: str | None
     ) -> tuple[dict[str, Any], int]:
-        worker = await self._take()
+        async with self._slots:
+            if self._closed:
+                raise errors.ImagingClosed("The box is shutting down.")
+            opened = await self._open(source if given is None else given)
+            try:
+                return await self._run_in_worker(message, opened, key)
+            finally:
+                os.close(opened)
+
+    async def _run_in_worker(
+        self, message: dict[str, Any], given: int, key: str | None
+    ) -> tuple[dict[str, Any], int]:
+        worker = await self._take(key)
+        if key is not None:
+            message = {**message, "key": key}
+            worker.key = key
         usable = False
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -268,10 +349,14 @@ class ImagingPool:
             raise kind(str(answer.get("reason", "The object could not be decoded.")))
         return answer, fd
 
-    async def _take(self) -> Worker:
-        """Return a worker that is ready, the one used last first, so that the others may retire."""
+    async def _take(self, key: str | None = None) -> Worker:
+        """Return a worker that is ready: the one that has the object open, else the one used last.
+
+        So the others may retire.
+        """
         while self._idle:
-            worker = self._idle.pop()
+            place = next((at for at, each in enumerate(self._idle) if each.key == key), -1)
+            worker = self._idle.pop(place if key is not None else -1)
             self._timers.pop(worker).cancel()
             if worker.process.returncode is None:
                 self._busy.add(worker)
@@ -314,6 +399,8 @@ class ImagingPool:
         if isinstance(source, int):
             # a new open file description: the caller's position stays its own (open(2))
             return os.open(f"/proc/self/fd/{source}", os.O_RDONLY | os.O_CLOEXEC)
+        if callable(source):
+            raise TypeError("a source that is a function is called before")
         if len(source) <= SMALL_BYTES:
             return memory_file(source)
         copying = asyncio.get_running_loop().run_in_executor(self._copier, memory_file, source)

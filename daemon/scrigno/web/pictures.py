@@ -15,7 +15,8 @@ from scrigno.archive.retrieve import Retrieval
 from scrigno.catalogue.records import StoredInstance
 from scrigno.imaging.cache import FrameCache
 from scrigno.imaging.errors import ImagingClosed, ImagingError
-from scrigno.imaging.workers import ImagingPool, Rendered
+from scrigno.imaging.results import Rendered
+from scrigno.imaging.workers import ImagingPool
 
 from .bodies import number
 from .errors import NotFound, RequestRefused
