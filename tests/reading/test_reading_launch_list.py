@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Launch addresses against a real index: what they ask for is what the list shows."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import date
 from pathlib import Path
 
@@ -34,7 +33,7 @@ STUDIES = {
         "study_date": "20131125", "series_description": "Axial 5 mm", "patient_comments": "fasting",
     },
 }  # fmt: skip
-Ask = Callable[[str], "asyncio.Future[set[str]]"]
+Ask = Callable[[str], Awaitable[set[str]]]
 
 
 @pytest.fixture
