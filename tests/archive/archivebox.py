@@ -152,6 +152,7 @@ class Box:
     replicating: bool = False
     keeping: bool = False  # the index is opened and looked after by its keeper
     staging_capacity: int = 256 << 20
+    recovery_retry_s: float = 0.2
     events: list[Event] = field(default_factory=list)
     scrub_rules: ScrubRules = field(default_factory=lambda: ScrubRules(max_bytes_per_s=1 << 40))
 
@@ -228,7 +229,7 @@ class Box:
             taking=self.taking,
             counters=self.counters,
             clock=self.clock,
-            retry_s=0.2,
+            retry_s=self.recovery_retry_s,
         )
         self.replicator = Replicator(
             catalogue=self.catalogue,

@@ -305,6 +305,7 @@ def _index_disk_dies(rig: Rig) -> Fault:
     yield
     since = time.monotonic()
     rig.until(lambda: rig.acknowledged_since(since), 60, "images after the index is back")
+    _until_whole(rig)
 
 
 def _index_hurt(hurt: Callable[[Path], None]) -> Callable[[Rig], Fault]:
@@ -323,9 +324,24 @@ def _index_hurt(hurt: Callable[[Path], None]) -> Callable[[Rig], Fault]:
         wait = _first_ack_after(rig, since)
         rig.check("images are taken within 10 s", wait <= 10, wait)
         yield
-        rig.until(lambda: _instances(rig) >= len(rig.ledger.entries), 120, "the index to be whole")
+        _until_whole(rig)
 
     return break_it
+
+
+def _until_whole(rig: Rig) -> None:
+    """Wait until the index has everything that was acknowledged until now."""
+    wanted = len(rig.ledger.entries)
+    rig.until(lambda: _instances(rig) >= wanted, 120, "the index to be whole")
+
+
+def _index_deleted_in_use(rig: Rig) -> Fault:
+    rig.until(lambda: _instances(rig) >= 20, 30, "an index with images")
+    _delete(rig.root / "state" / "index.db")
+    yield
+    _until_whole(rig)
+    present = (rig.root / "state" / "index.db").exists()
+    rig.check("its file stands in its place again", present)
 
 
 def _instances(rig: Rig) -> int:
@@ -469,6 +485,10 @@ def _rows() -> Iterator[Row]:
     )  # fmt: skip
     yield Row(
         number="35d", name="the index was deleted", break_it=_index_hurt(_delete), bars=anew,
+    )  # fmt: skip
+    yield Row(
+        number="35e", name="the index is deleted while it is in use",
+        break_it=_index_deleted_in_use, bars=anew,
     )  # fmt: skip
     yield Row(
         number="37", name="the clock jumps ten years ahead and an hour back",

@@ -234,6 +234,8 @@ class IndexKeeper:
         self._engine.why_closed = ""
         self._trouble = None
         self._inodes = await asyncio.to_thread(self._after_opening)
+        if self._facts.state is not IndexState.CLOSED:
+            self._recovery.look_again()  # while it was away the journal could not be listed
         if self._due is None:
             self._become(IndexState.OPEN, "")
         else:
@@ -246,7 +248,7 @@ class IndexKeeper:
 
     def _is_lost(self) -> bool:
         """Tell whether there was an index and there is none, or an empty file; blocking."""
-        if not self._mark_path.exists():
+        if not self._mark_path.exists() and not self._volumes.used_before:
             return False
         try:
             return self._path.stat().st_size < LEAST_BYTES
@@ -275,7 +277,7 @@ class IndexKeeper:
 
     @property
     def _mark_path(self) -> Path:
-        """A file that says that there is an index: without one a missing index is a new box."""
+        """A file that says that there is an index: without it and volumes this is a new box."""
         return self._path.with_name(f"{self._path.name}.made")
 
     @property

@@ -51,6 +51,7 @@ class Registry:
         self._twin = state_dir / TWIN_NAME
         self._lock = threading.Lock()  # protects everything below and the files
         self.damage = ""  # in words, what could not be understood at this start
+        self.is_new = False  # nothing was remembered: this is the first start of the box
         self._begin()
         state_dir.mkdir(parents=True, exist_ok=True)
         for path in (self._path, self._twin):
@@ -65,7 +66,8 @@ class Registry:
                 break
         else:
             self._begin()
-            self.owner = "" if self.damage or used_before else str(uuid.uuid4())
+            self.is_new = not (self.damage or used_before)
+            self.owner = str(uuid.uuid4()) if self.is_new else ""
             if used_before and not self.damage:
                 self.damage = f"{FILE_NAME} is gone from the state directory"
             self._save()

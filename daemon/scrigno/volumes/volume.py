@@ -136,6 +136,11 @@ class Volumes:
         """The volumes of which the box knew nothing at this start, though they were in use."""
         return self._forgotten
 
+    @property
+    def used_before(self) -> bool:
+        """Tell whether the box had volumes before this start."""
+        return self._around is not None and not self._around.registry.is_new
+
     def remind(self, uuids: Mapping[str, str]) -> None:
         """Say which disks others remember, by volume; only a box that has forgotten them listens.
 
