@@ -27,6 +27,7 @@ from . import (
     trash_api,
 )
 from .bodies import LARGEST_BYTES
+from .dicomweb.service import add_dicomweb
 from .event_stream import EventHub, event_route
 from .guard import answering_refusals, set_security_headers
 from .openapi import openapi
@@ -48,6 +49,7 @@ def build_app(rooms: Rooms, *, pages_folder: Path) -> web.Application:
     hub = EventHub(rooms.bus)
     routes = [*all_routes(pictures), event_route(hub)]
     add_routes(app, rooms, routes)
+    add_dicomweb(app, rooms)
     document = openapi(routes, scrigno.__version__)
     app.router.add_get(f"{API}/openapi.json", _answering(lambda: web.json_response(document)))
     app.router.add_get("/healthz", _answering(lambda: box_api.health(rooms)))
