@@ -48,6 +48,43 @@ class StudyReturned(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StudyPurged(Event):
+    """What was in the trash is being removed for good; `scope` is a word of the trash."""
+
+    study_uid: str
+    trash_id: int
+    scope: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadingChanged(Event):
+    """Somebody added to a study, or changed what was added; `kind` is a word of `reading`."""
+
+    study_uid: str
+    kind: str
+    layer: str  # a digest, "" for what all share
+    revision: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadingConflict(Event):
+    """Two saved the same at the same time: one of them was refused, nothing was overwritten."""
+
+    study_uid: str
+    kind: str
+    layer: str
+    revision: int  # that stands
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShareChanged(Event):
+    """A link for guests was made, opened, refused, locked or revoked (`action`)."""
+
+    share_id: str
+    action: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PeerRegistered(Event):
     """An unknown node made contact and stands on the pending list."""
 
