@@ -176,11 +176,13 @@ _CONDITIONS: Final[dict[Category, dict[str, tuple[Level, str]]]] = {
         "certificate-expired": (_CRITICAL, "certificate: expires_day"),
         "audit-write-failed": (_CRITICAL, "reason dropped"),
         "audit-trail-damaged": (_CRITICAL, "reason"),
+        "audit-syslog-failed": (_WARNING, "reason waiting"),
         "setup-code-unclaimed": (_NOTICE, ""),
     },
     Category.SYSTEM: {
         "settings-damaged": (_CRITICAL, "reason"),
         "alert-channel-failed": (_CRITICAL, "channel: reason waiting"),
+        "webhook-failed": (_WARNING, "webhook: reason count"),
         "alert-history-damaged": (_WARNING, "place: reason"),
     },
 }
