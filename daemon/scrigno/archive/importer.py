@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -18,6 +19,7 @@ from scrigno.imaging.header import read_index_attributes
 from scrigno.imaging.part10 import FileHead, split
 
 from .errors import IngestError
+from .import_trees import Readable
 from .ingest import Ingest
 from .receipts import Receipt, StoreOutcome
 from .sources import HEAD_BYTES, MEDIA_STORAGE_DIRECTORY, Found, OpenFile, Walk
@@ -87,25 +89,27 @@ class Importer:
         A file that is no DICOM object or is refused is named in the report and stops nothing.
         Cancelling the task or `cancelled` ends it between two files; what is in stays in.
         """
-        with _Threads() as threads:
+        with Threads() as threads:
             run = _Run(self._ingest, threads, user, progress, cancelled)
             await run.all(Walk(paths, recursive))
             return run.report
 
 
-class _Threads:
+class Threads:
     """A few threads for reading slow media, gone at the end."""
 
     def __init__(self) -> None:
+        """Start none yet."""
         self._executor = ThreadPoolExecutor(FILES_AT_ONCE + 1, "import")
 
-    def __enter__(self) -> "_Threads":
+    def __enter__(self) -> "Threads":
         return self
 
     def __exit__(self, *_: object) -> None:
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     async def run(self, work: Callable[..., T], *args: object) -> T:
+        """Run blocking work in one of them."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, work, *args)
 
 
@@ -115,15 +119,14 @@ class _Run:
     def __init__(
         self,
         ingest: Ingest,
-        threads: _Threads,
+        threads: Threads,
         user: str,
         progress: Callable[[int, int], None] | None,
         cancelled: Callable[[], bool],
     ) -> None:
         self.report = ImportReport()
-        self._ingest = ingest
+        self._taker = FileTaker(ingest, threads, user)
         self._threads = threads
-        self._origin = Origin(door="import", user=user)
         self._progress = progress
         self._cancelled = cancelled
 
@@ -179,32 +182,57 @@ class _Run:
         """Take one file in; None for a DICOMDIR. Raises NotDicom, OSError, IngestError."""
         file = await self._threads.run(OpenFile, path)
         try:
-            start = await self._threads.run(file.read, 0, HEAD_BYTES)
-            head = split(start)
-            if head.sop_class_uid == MEDIA_STORAGE_DIRECTORY:
-                return None
-            sop_class_uid, sop_instance_uid = _uids(start, head, file.size)
-            reception = self._ingest.begin(
-                origin=self._origin,
-                sop_class_uid=sop_class_uid,
-                sop_instance_uid=sop_instance_uid,
-                transfer_syntax_uid=head.transfer_syntax_uid,
-            )
-            try:
-                await reception.pour(self._data_set(file, start, head.data_offset))
-            except BaseException:
-                reception.discard("the import ended inside the file")
-                raise
-            return await reception.commit()
+            return await self._taker.take(file)
         finally:
             await asyncio.shield(self._threads.run(file.close))
 
-    async def _data_set(self, file: OpenFile, start: bytes, offset: int) -> AsyncIterator[bytes]:
+
+class FileTaker:
+    """Takes open files in, one way for all imports. Loop thread only; files are read in threads."""
+
+    def __init__(self, ingest: Ingest, threads: "Threads", user: str) -> None:
+        """Read in `threads`, for the account `user`."""
+        self._ingest = ingest
+        self._threads = threads
+        self._origin = Origin(door="import", user=user)
+
+    async def take(self, file: Readable, received_at: datetime | None = None) -> Receipt | None:
+        """Take one file in; None for a DICOMDIR. Raises NotDicom, OSError, IngestError.
+
+        What reading the file raises comes out too, and then nothing of it is left.
+        """
+        start = await self._threads.run(file.read, 0, HEAD_BYTES)
+        while len(start) < min(HEAD_BYTES, file.size):
+            more = await self._threads.run(file.read, len(start), HEAD_BYTES - len(start))
+            if not more:
+                break
+            start += more
+        head = split(start)
+        if head.sop_class_uid == MEDIA_STORAGE_DIRECTORY:
+            return None
+        sop_class_uid, sop_instance_uid = _uids(start, head, file.size)
+        reception = self._ingest.begin(
+            origin=self._origin,
+            sop_class_uid=sop_class_uid,
+            sop_instance_uid=sop_instance_uid,
+            transfer_syntax_uid=head.transfer_syntax_uid,
+            received_at=received_at,
+        )
+        try:
+            await reception.pour(self._data_set(file, start, head.data_offset))
+        except BaseException:
+            reception.discard("the import ended inside the file")
+            raise
+        return await reception.commit()
+
+    async def _data_set(self, file: Readable, start: bytes, offset: int) -> AsyncIterator[bytes]:
         chunk = start[offset:]
         offset = len(start)
-        while chunk:
+        while chunk or offset < file.size:
             yield chunk
             chunk = await self._threads.run(file.read, offset, CHUNK_BYTES)
+            if not chunk:
+                return
             offset += len(chunk)
 
 

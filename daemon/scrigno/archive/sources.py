@@ -136,12 +136,26 @@ class OpenFile:
     def __init__(self, path: Path) -> None:
         """Raise OSError when it cannot be opened or is no regular file."""
         # O_NONBLOCK: opening a named pipe must not wait for somebody to write to it
-        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        about = os.fstat(self._fd)
+        self._own(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
+
+    @classmethod
+    def at(cls, fd: int) -> "OpenFile":
+        """Read from an open descriptor, which is owned from now on; raises OSError."""
+        made = cls.__new__(cls)
+        made._own(fd)
+        return made
+
+    def _own(self, fd: int) -> None:
+        self._fd = fd
+        about = os.fstat(fd)
         self.size = about.st_size
         if not stat.S_ISREG(about.st_mode):
-            os.close(self._fd)
+            os.close(fd)
             raise OSError(0, "It is no regular file.")
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        return self._fd
 
     def read(self, offset: int, length: int) -> bytes:
         """Return bytes from `offset`, fewer only at the end."""

@@ -145,9 +145,7 @@ class JobBook:
         self, job_id: int, checkpoint: JsonObject | None, gained: Gained, progress: Progress
     ) -> None:
         """Write checkpoint, counts, failed items and progress in one transaction."""
-        await self._database.write(
-            lambda db: _keep(db, job_id, checkpoint, gained, progress, fresh_runs=True)
-        )
+        await self._database.write(lambda db: _keep(db, job_id, checkpoint, gained, progress))
 
     async def end(
         self,
@@ -164,7 +162,7 @@ class JobBook:
 
         def change(db: Connection) -> None:
             if gained is not None and progress is not None:
-                _keep(db, job_id, None, gained, progress, fresh_runs=False)
+                _keep(db, job_id, None, gained, progress)
             db.execute(
                 "UPDATE job SET state = ?, finished_at = ?, code = ?, reason = ?,"
                 " runs = CASE WHEN ? THEN 0 ELSE runs END WHERE id = ?",
@@ -281,8 +279,6 @@ def _keep(
     checkpoint: JsonObject | None,
     gained: Gained,
     progress: Progress,
-    *,
-    fresh_runs: bool,
 ) -> None:
     row = _one(db, "SELECT counts, failed_by_code, failed_items FROM job WHERE id = ?", (job_id,))
     counts = _added(json.loads(row[0]), gained.counts)
@@ -297,18 +293,18 @@ def _keep(
         ],
     )
     db.execute(
-        "UPDATE job SET counts = ?, failed_by_code = ?, failed_items = ?, done = ?, total = ?,"
-        " note = ?, checkpoint = coalesce(?, checkpoint),"
-        " runs = CASE WHEN ? THEN 0 ELSE runs END WHERE id = ?",
+        "UPDATE job SET counts = ?, failed_by_code = ?, failed_items = ?,"
+        " runs = CASE WHEN done < ? THEN 0 ELSE runs END, done = ?, total = ?,"  # it gets on
+        " note = ?, checkpoint = coalesce(?, checkpoint) WHERE id = ?",
         (
             _text(counts),
             _text(by_code),
             failed + gained.failed,
             progress.done,
+            progress.done,
             progress.total,
             progress.note,
             None if checkpoint is None else _text(checkpoint),
-            int(fresh_runs),
             job_id,
         ),
     )
