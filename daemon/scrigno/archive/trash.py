@@ -38,7 +38,7 @@ from scrigno.catalogue.trash_rows import RAN
 from scrigno.core.clock import Clock
 from scrigno.core.counters import Counters
 from scrigno.core.errors import CommandError, ScrignoError
-from scrigno.core.events import EventBus, StudyRemoved, StudyReturned, VolumeChanged
+from scrigno.core.events import EventBus, StudyPurged, StudyRemoved, StudyReturned, VolumeChanged
 from scrigno.db.errors import DatabaseError
 from scrigno.volumes.placement import Placement
 from scrigno.volumes.staging import Staging
@@ -348,6 +348,9 @@ class Trash:
         self._counters.add("trash_purges", scope=item.scope)
         self._tell("trash-purge", item, user)
         self._wake.set()
+        self._bus.publish(
+            StudyPurged(study_uid=item.study_instance_uid, trash_id=item.trash_id, scope=item.scope)
+        )
         return True
 
     async def purge_due(self) -> int:
