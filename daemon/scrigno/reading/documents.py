@@ -75,18 +75,19 @@ class Place:
         subject = (
             path_part(self.subject)
             if self.scope is Scope.STUDY
-            else _short(self.subject)
+            else short(self.subject)
             if self.subject
             else "all"
         )
-        return f"{PREFIX}/{self.scope}/{subject}/{self.kind}-{_short(self.layer)}"
+        return f"{PREFIX}/{self.scope}/{subject}/{self.kind}-{short(self.layer)}"
 
     def key(self, number: int) -> str:
         """Return where one version stands."""
         return f"{self.folder}/{number:06}.json"
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
+    """Return what stands for a name in files and addresses, which tell no name."""
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:24]
 
 
