@@ -147,7 +147,8 @@ async def test_a_protected_study_is_marked_and_cannot_be_deleted(box, anna):
     await anna.json("DELETE", f"/studies/{study}", json={"reason": "sent twice"})
     await anna.ask("PUT", "/studies/1.2.3/protection", status=404)
     trail = await anna.json("GET", "/audit?action=study-protected")
-    assert [(each["who"], each["subject"]) for each in trail["entries"]] == [("anna", study)]
+    told = [(each["who"], each["subject"], each["outcome"]) for each in trail["entries"]]
+    assert told == [("anna", "1.2.3", "failure"), ("anna", study, "success")]
 
 
 @pytest.mark.spec("DB-3")
@@ -167,7 +168,8 @@ async def test_a_backup_of_the_index_is_listed_and_put_into_force_while_the_box_
     assert (await anna.json("GET", "/index"))["restored_from"]
     await anna.ask("POST", "/index/restore", status=409, json=chosen | {"name": "nothing.db"})
     trail = await anna.json("GET", "/audit?action=index-restored")
-    assert [each["subject"] for each in trail["entries"]] == [backup["name"]]
+    told = [(each["subject"], each["outcome"]) for each in trail["entries"]]
+    assert told == [("nothing.db", "failure"), (backup["name"], "success")]
 
 
 @pytest.mark.spec("ST-7")

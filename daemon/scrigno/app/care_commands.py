@@ -95,7 +95,7 @@ class CareCommands:
 
     async def trash_list(self, _arguments: Arguments, _progress: Progress) -> Any:
         """List what can be brought back, the newest first."""
-        items: list[dict[str, Any]] = []
+        items: list[Any] = []
         before: int | None = None
         while found := await self._archive.trash.items(before, PAGE):
             items += [trash_json(each) for each in found]
@@ -137,7 +137,7 @@ class CareCommands:
 
     async def inbox_list(self, _arguments: Arguments, _progress: Progress) -> Any:
         """List what waits, and the last decisions, which can be taken back."""
-        items: list[dict[str, Any]] = []
+        items: list[Any] = []
         after = 0
         while found := await self._archive.inbox.items(after=after, limit=PAGE):
             items += [item_json(each) for each in found]

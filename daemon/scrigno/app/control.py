@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from scrigno.core.errors import CommandError, ScrignoError
+from scrigno.web.shapes import as_plain
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +135,8 @@ class _Reporter:
 
 
 def _send(writer: asyncio.StreamWriter, message: Mapping[str, Any]) -> None:
-    writer.write(json.dumps(message, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
+    text = json.dumps(message, ensure_ascii=False, default=as_plain)
+    writer.write(text.encode("utf-8", "replace") + b"\n")
 
 
 def _error(code: str, reason: str, next_step: str) -> Mapping[str, Any]:

@@ -9,67 +9,162 @@ from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 import scrigno
+from scrigno.catalogue.records import Totals
+from scrigno.db.errors import DatabaseError
+from scrigno.health.codes import Level
 from scrigno.health.conditions import Condition
 from scrigno.health.texts import alert_text
+from scrigno.settings.schema import Unregistered
+from scrigno.volumes.states import Role, VolumeState
 
 from .alerts_api import language_of
+from .answers import at
 from .rooms import Rooms
 from .routes import Route
+from .shapes import LANGUAGE, Answer, Moment
 
 
-def _condition(condition: Condition, language: str) -> dict[str, Any]:
+class ConditionAnswer(Answer):
+    """What is wrong now, in words."""
+
+    code: str
+    level: Level
+    subject: str
+    values: dict[str, str | int | float]
+    summary: str
+    explanation: str
+    next_step: str
+
+
+class ReasonAnswer(Answer):
+    """Why images cannot be stored or read."""
+
+    code: str
+    detail: str
+
+
+class TotalsAnswer(Answer):
+    """How much the archive holds."""
+
+    patients: int
+    studies: int
+    series: int
+    instances: int
+    size_bytes: int
+
+
+class LimitsAnswer(Answer):
+    """The limits of this box, null for none, and what is in use of them."""
+
+    max_studies: int | None
+    max_web_connections: int | None
+    max_dicom_connections: int | None
+    web_connections: int
+    dicom_connections: int
+
+
+class ListeningAnswer(Answer):
+    """Where images may be sent; `port` is null while the provider does not listen."""
+
+    name: str
+    ae_title: str
+    port: int | None
+    unregistered: Unregistered
+
+
+class VolumeStateAnswer(Answer):
+    """One volume in short."""
+
+    name: str
+    role: Role
+    state: VolumeState
+
+
+class StatusAnswer(Answer):
+    """What the banner and the dashboard show."""
+
+    ready: bool
+    reasons: list[ReasonAnswer]
+    conditions: list[ConditionAnswer]
+    totals: TotalsAnswer
+    limits: LimitsAnswer
+    providers: list[ListeningAnswer]
+    volumes: list[VolumeStateAnswer]
+    version: str
+    time: Moment
+
+
+def _condition(condition: Condition, language: str) -> ConditionAnswer:
     words = alert_text(condition.code, condition.subject, condition.values, language)
-    return {
-        "code": condition.code,
-        "level": condition.level,
-        "subject": condition.subject,
-        "values": dict(condition.values),
-        "summary": words.summary,
-        "explanation": words.explanation,
-        "next_step": words.next_step,
-    }
+    return ConditionAnswer(
+        code=condition.code,
+        level=condition.level,
+        subject=condition.subject,
+        values=dict(condition.values),
+        summary=words.summary,
+        explanation=words.explanation,
+        next_step=words.next_step,
+    )
+
+
+async def _totals(rooms: Rooms) -> Totals:
+    """Return what the archive holds; the last known when the index fails, which is told here."""
+    try:
+        return await rooms.catalogue.totals()
+    except DatabaseError:
+        return rooms.box.totals
 
 
 async def get_status(request: web.Request, rooms: Rooms) -> Any:
     """Return what the banner and the dashboard show: conditions, totals, where to send images."""
-    readiness, totals = rooms.box.readiness(), await rooms.catalogue.totals()
+    readiness, totals = rooms.box.readiness(), await _totals(rooms)
     language = language_of(request, rooms)
-    ports = {each.name: each for each in rooms.box.listening()}
-    providers = [each for each in rooms.settings.current.providers if each.enabled]
-    limits = rooms.settings.current.limits
-    return {
-        "ready": readiness.ready,
-        "reasons": [{"code": code, "detail": words} for code, words in readiness.reasons],
-        "conditions": [_condition(each, language) for each in rooms.box.conditions()],
-        "totals": {
-            "patients": totals.patients,
-            "studies": totals.studies,
-            "series": totals.series,
-            "instances": totals.instances,
-            "size_bytes": totals.size_bytes,
-        },
-        "limits": {
-            "max_studies": limits.max_studies,
-            "max_web_connections": limits.max_web_connections,
-            "max_dicom_connections": limits.max_dicom_connections,
-            "web_connections": len(rooms.access.sessions.active()),
-        },
-        "providers": [
-            {
-                "name": each.name,
-                "ae_title": each.ae_title,
-                "port": ports[each.name].port if each.name in ports else None,
-                "unregistered": each.unregistered,
-            }
-            for each in providers
-        ],
-        "volumes": [
-            {"name": each.name, "role": each.role, "state": each.state}
+    return StatusAnswer(
+        ready=readiness.ready,
+        reasons=[ReasonAnswer(code=code, detail=words) for code, words in readiness.reasons],
+        conditions=[_condition(each, language) for each in rooms.box.conditions()],
+        totals=TotalsAnswer(
+            patients=totals.patients,
+            studies=totals.studies,
+            series=totals.series,
+            instances=totals.instances,
+            size_bytes=totals.size_bytes,
+        ),
+        limits=limits_in_use(rooms),
+        providers=_listening(rooms),
+        volumes=[
+            VolumeStateAnswer(name=each.name, role=each.role, state=each.state)
             for each in rooms.volumes.statuses()
         ],
-        "version": scrigno.__version__,
-        "time": rooms.clock.now().isoformat(timespec="seconds"),
-    }
+        version=scrigno.__version__,
+        time=at(rooms.clock.now()),
+    )
+
+
+def limits_in_use(rooms: Rooms) -> LimitsAnswer:
+    """Return the limits and what is in use of them (SPEC AD-8)."""
+    limits = rooms.settings.current.limits
+    return LimitsAnswer(
+        max_studies=limits.max_studies,
+        max_web_connections=limits.max_web_connections,
+        max_dicom_connections=limits.max_dicom_connections,
+        web_connections=len(rooms.access.sessions.active()),
+        dicom_connections=sum(each.associations for each in rooms.box.listening()),
+    )
+
+
+def _listening(rooms: Rooms) -> list[ListeningAnswer]:
+    ports = {each.name: each.port for each in rooms.box.listening()}
+    return [
+        ListeningAnswer(
+            name=each.name,
+            ae_title=each.ae_title,
+            port=ports.get(each.name),
+            unregistered=each.unregistered,
+        )
+        for each in rooms.settings.current.providers
+        if each.enabled
+    ]
 
 
 def health(rooms: Rooms) -> web.Response:
@@ -114,6 +209,7 @@ def metrics(rooms: Rooms) -> web.Response:
 ROUTES: Final = (
     Route(
         method="GET", path="/status", work=get_status,
-        about="Conditions, totals, volumes and where to send images",
+        about="Conditions, totals, volumes and where to send images", query=(LANGUAGE,),
+        answer=StatusAnswer,
     ),
 )  # fmt: skip

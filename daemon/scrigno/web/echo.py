@@ -2,13 +2,15 @@
 """C-ECHO of remote nodes at the press of a button (SPEC DN-2)."""
 
 import asyncio
-from typing import Any, Final
+from typing import Final
 
 from scrigno.core.clock import Clock
 from scrigno.core.errors import ScrignoError
 from scrigno.dicomnet.client import connect
 from scrigno.settings.kinds import is_host
 from scrigno.settings.schema import Peer, Settings
+
+from .shapes import Answer
 
 VERIFICATION: Final = "1.2.840.10008.1.1"  # PS3.4 annex A
 IMPLICIT_LITTLE: Final = "1.2.840.10008.1.2"
@@ -17,7 +19,17 @@ TIMEOUT_S: Final = 8.0
 AT_ONCE: Final = 16
 
 
-async def echo(peer: Peer, settings: Settings, clock: Clock) -> dict[str, Any]:
+class EchoAnswer(Answer):
+    """What a node answered; `code` is the DICOM status or why there was none."""
+
+    name: str
+    seconds: float
+    ok: bool
+    code: str
+    detail: str
+
+
+async def echo(peer: Peer, settings: Settings, clock: Clock) -> EchoAnswer:
     """Ask one node; never raises for anything the node or the network does."""
     began = clock.monotonic()
     calling = settings.providers[0].ae_title if settings.providers else "SCRIGNO"
@@ -29,12 +41,14 @@ async def echo(peer: Peer, settings: Settings, clock: Clock) -> dict[str, Any]:
         async with asyncio.timeout(TIMEOUT_S):
             status = await _ask(peer, calling)
     except TimeoutError:
-        answer = {"ok": False, "code": "timeout", "detail": f"No answer within {TIMEOUT_S:g} s."}
+        found = (False, "timeout", f"No answer within {TIMEOUT_S:g} s.")
     except ScrignoError as error:
-        answer = {"ok": False, "code": error.code, "detail": error.sentence()}
+        found = (False, error.code, error.sentence())
     else:
-        answer = {"ok": status == 0, "code": f"status-{status:04x}", "detail": ""}
-    return {"name": peer.name, "seconds": round(clock.monotonic() - began, 4), **answer}
+        found = (status == 0, f"status-{status:04x}", "")
+    ok, code, detail = found
+    seconds = round(clock.monotonic() - began, 4)
+    return EchoAnswer(name=peer.name, seconds=seconds, ok=ok, code=code, detail=detail)
 
 
 async def _ask(peer: Peer, calling: str) -> int:
@@ -55,11 +69,11 @@ async def _ask(peer: Peer, calling: str) -> int:
     return response.status
 
 
-async def echo_all(settings: Settings, clock: Clock) -> list[dict[str, Any]]:
+async def echo_all(settings: Settings, clock: Clock) -> list[EchoAnswer]:
     """Ask every node, a few at a time."""
     gate = asyncio.Semaphore(AT_ONCE)
 
-    async def one(peer: Peer) -> dict[str, Any]:
+    async def one(peer: Peer) -> EchoAnswer:
         async with gate:
             return await echo(peer, settings, clock)
 

@@ -12,6 +12,8 @@ from scrigno.access.permissions import Permission
 
 from .errors import PROBLEM_TYPE, STATUS
 from .routes import For, Route, Untyped
+from .settings_documents import COMPONENTS
+from .shapes import Binary
 
 REF: Final = "#/components/schemas/{name}"
 INTERNAL: Final = "internal-error"
@@ -30,6 +32,7 @@ class Problem(msgspec.Struct, kw_only=True):
     code: str
     detail: str
     next_step: str | msgspec.UnsetType = msgspec.UNSET
+    request_id: str | msgspec.UnsetType = msgspec.UNSET
 
 
 def openapi(routes: Iterable[Route], version: str) -> dict[str, Any]:
@@ -72,6 +75,7 @@ class _Schemas:
             kinds += [each.type() for each in (*route.parts, *route.keys)]
             kinds += [each for each in (route.body, route.answer) if _typed(each)]
         found, self.components = msgspec.json.schema_components(kinds, ref_template=REF)
+        self.components |= COMPONENTS
         self._kinds = list(zip(kinds, found, strict=True))
 
     def of(self, kind: Any) -> dict[str, Any]:
@@ -80,7 +84,7 @@ class _Schemas:
 
 
 def _typed(kind: Any) -> bool:
-    return kind is not None and kind is not Untyped and not isinstance(kind, dict)
+    return kind not in (None, Untyped, Binary) and not isinstance(kind, dict)
 
 
 def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
@@ -97,13 +101,18 @@ def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
     elif action := getattr(route.audit, "action", ""):
         operation["x-audit"] = action
     if route.body is not None:
-        schema = route.body if isinstance(route.body, dict) else schemas.of(route.body)
         operation["requestBody"] = {
             "required": not route.body_optional,
-            "content": {each: {"schema": schema} for each in route.body_types},
+            "content": {each: _content(route.body, schemas) for each in route.body_types},
         }
     operation["security"] = [] if route.allowed is For.ANYBODY else list(SECURITY)
     return operation
+
+
+def _content(kind: Any, schemas: _Schemas) -> dict[str, Any]:
+    if isinstance(kind, dict):
+        return {"schema": kind}
+    return {"schema": schemas.of(kind)} if _typed(kind) else {}
 
 
 def _parameters(route: Route, schemas: _Schemas) -> list[dict[str, Any]]:
@@ -128,10 +137,8 @@ def _responses(route: Route, schemas: _Schemas) -> dict[str, Any]:
     good: dict[str, Any] = {"description": HTTPStatus(route.status).phrase}
     if route.answer is not None:
         kinds = [route.answers] if isinstance(route.answers, str) else route.answers
-        schema = schemas.of(route.answer) if _typed(route.answer) else None
         good["content"] = {
-            each: {"schema": schema} if schema is not None and "json" in each else {}
-            for each in kinds
+            each: _content(route.answer, schemas) if "json" in each else {} for each in kinds
         }
     responses: dict[str, Any] = {str(route.status): good}
     for status in route.also:

@@ -8,7 +8,6 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any, Final
 
-import msgspec
 from aiohttp import web
 
 from scrigno.access.permissions import Permission
@@ -17,7 +16,7 @@ from scrigno.core.errors import ScrignoError
 from .errors import NotAllowed
 from .guard import require_caller, require_same_origin
 from .rooms import CALLER, Rooms, author_of
-from .shapes import PATH, QUERY, Query, parse_path, parse_query, path_part
+from .shapes import PATH, QUERY, Query, encoded, parse_path, parse_query, path_part
 
 API: Final = "/viewer/api"
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -193,19 +192,6 @@ def _response(route: Route, answer: Any) -> web.StreamResponse:
     if answer is None:
         return web.Response(status=204)
     return web.Response(body=encoded(answer), status=route.status, content_type="application/json")
-
-
-def encoded(answer: Any) -> bytes:
-    """Return an Answer, or JSON values, as JSON."""
-    return msgspec.json.encode(answer, enc_hook=_plain)
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, str):  # Phi: this is the door through which it may leave
-        return str.__str__(value)
-    if isinstance(value, Mapping):
-        return dict(value)
-    raise NotImplementedError(f"{type(value).__name__} is no JSON value.")
 
 
 def fields(*required: str, **optional: str) -> dict[str, Any]:

@@ -22,11 +22,13 @@ MOST_REPEATED: Final = 200
 _STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
 _INTEGER: Final = re.compile(r"-?[0-9]{1,18}")
 _NUMBER: Final = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?([eE][+-]?[0-9]{1,2})?")
+_SEE: Final = "The document at /viewer/api/openapi.json says what the body may be."
 _WHERE: Final = re.compile(r"^(.*?)(?: - at `\$\.?(.*)`)?$", re.DOTALL)
 
 # One line without control characters. Python's `$` also stands before a last line feed; the
 # look-ahead takes that back and means nothing to other engines.
 ONE_LINE: Final = r"^[^\x00-\x1f\x7f]*$(?!\n)"
+NOT_BLANK: Final = r"^(?=[^\x00]*\S)[^\x00]*$(?!\x00)"
 NO_NULL: Final = r"^[^\x00]*$(?!\x00)"
 
 # Texts. Take the narrowest that fits; each length is refused before anything is done with it.
@@ -42,23 +44,41 @@ Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 
 
 class Body(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """What a request brings; unknown fields are refused."""
+    """What a request brings; unknown fields are refused.
+
+    msgspec does not hand `kw_only` down: a class whose fields without a default stand after some
+    with one says `kw_only=True` again.
+    """
 
 
 class Answer(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """What a route answers."""
 
 
-class PersonNameAnswer(Answer):
-    """A person's name by its three groups (PS3.5 section 6.2.1.2)."""
-
-    alphabetic: str
-    ideographic: str
-    phonetic: str
+class Binary:
+    """A body or an answer that is no JSON: the content type says what it is."""
 
 
 class Nothing(Body):
     """A body that may be left out and says nothing."""
+
+
+def encoded(answer: Any) -> bytes:
+    """Return an Answer, or JSON values, as JSON."""
+    return msgspec.json.encode(answer, enc_hook=_plain_value)
+
+
+def as_plain(answer: Any) -> Any:
+    """Return an Answer as dictionaries, lists and texts."""
+    return msgspec.to_builtins(answer, enc_hook=_plain_value)
+
+
+def _plain_value(value: object) -> object:
+    if isinstance(value, str):  # Phi: these are the doors through which it may leave
+        return str.__str__(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise NotImplementedError(f"{type(value).__name__} is no JSON value.")
 
 
 B = TypeVar("B", bound=msgspec.Struct)
@@ -70,7 +90,7 @@ async def read_body(request: web.Request, shape: type[B], *, limit: int = SMALL_
     The content type must say JSON: a form of another site cannot send that without being asked.
     """
     if request.content_type != "application/json":
-        raise BadBody("The body must be application/json.")
+        raise BadBody("The body must be application/json.", next_step=_SEE)
     return parse(await read_bytes(request, limit), shape)
 
 
@@ -98,7 +118,7 @@ def bad_field(error: msgspec.ValidationError) -> BadBody:
     """Return the refusal for what msgspec says; its message names types and never the value."""
     found = _WHERE.match(str(error))
     what, where = (found[1], found[2] or "") if found else (str(error), "")
-    refusal = BadBody(f"{where or 'The body'}: {what.replace('`', '')}.")
+    refusal = BadBody(f"{where or 'The body'}: {what.replace('`', '')}.", next_step=_SEE)
     refusal.field = where
     return refusal
 
@@ -135,14 +155,25 @@ class Query:
     def type(self) -> Any:
         """Return the type with its bounds, as msgspec reads it."""
         bounds: dict[str, Any] = {"ge": self.ge, "le": self.le, "max_length": self.max_length}
-        if self.kind is str and self.max_length is None:
-            bounds |= {"max_length": 256, "pattern": NO_NULL}
+        if self.kind is str:
+            bounds |= {"max_length": self.max_length or 256, "pattern": NO_NULL}
         given = {name: bound for name, bound in bounds.items() if bound is not None}
         return Annotated[self.kind, Meta(**given)] if given else self.kind
 
     def read(self, text: str) -> Any:
         """Return the value of a text; raises ValueError with what is allowed."""
         return msgspec.convert(_plain(text, _base(self.kind)), self.type())
+
+
+# Keys that mean the same in every list.
+BEFORE: Final = Query("before", int, 0, "Only what has a smaller number", ge=0, le=2**53 - 1)
+AFTER: Final = Query("after", int, 0, "Only what has a larger number", ge=0, le=2**53 - 1)
+LANGUAGE: Final = Query("language", str, "", "In which language, as BCP 47 names it", max_length=16)
+
+
+def limit_of(most: int, usual: int = 100) -> Query:
+    """Return the key that says how many lines a page may have."""
+    return Query("limit", int, min(usual, most), "Lines at most", ge=1, le=most)
 
 
 def _base(kind: Any) -> Any:
