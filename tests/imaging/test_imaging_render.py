@@ -17,14 +17,16 @@ from scrigno.host.process import run
 from scrigno.imaging.dataset import EXPLICIT_BE, IMPLICIT_LE
 from scrigno.imaging.decode import PixelSource
 from scrigno.imaging.errors import DecodeFailed, NoPixels, NoSuchFrame, UnsupportedSyntax
+from scrigno.imaging.luts import Window
 from scrigno.imaging.part10 import split
-from scrigno.imaging.render import Picture, Window, apply_window, encode, picture
+from scrigno.imaging.render import Picture, apply_window, picture, rendered
+from scrigno.imaging.results import Look
 
 RAMP = np.arange(-1024, 3072, dtype=np.int16).reshape(64, 64)
 
 
 def shown(dataset: Dataset, index: int = 0, window: tuple[float, float] | None = None) -> Picture:
-    return picture(opened(part10(dataset)), index, window)
+    return picture(opened(part10(dataset)), Look(frame=index, window=window))
 
 
 def by_the_standard(x: float, c: float, w: float) -> float:
@@ -210,22 +212,23 @@ def test_what_cannot_be_shown_says_why() -> None:
     content = part10(dataset).replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.4.100\0", 1)
     content = content.replace(b"\x10\0UI\x14\0", b"\x10\0UI\x18\0", 1)
     with pytest.raises(UnsupportedSyntax):
-        picture(opened(content), 0, None)
+        picture(opened(content), Look())
 
 
 @pytest.mark.parametrize("syntax", [IMPLICIT_LE, EXPLICIT_BE])
 def test_every_uncompressed_encoding_shows_the_same(syntax: str) -> None:
     dataset = image(RAMP, WindowCenter=40, WindowWidth=400)
-    wanted = picture(opened(part10(dataset)), 0, None).pixels
+    wanted = picture(opened(part10(dataset)), Look()).pixels
     if syntax == EXPLICIT_BE:
         dataset.PixelData = RAMP.astype(">i2").tobytes()
-    assert np.array_equal(picture(opened(part10(dataset, syntax)), 0, None).pixels, wanted)
+    assert np.array_equal(picture(opened(part10(dataset, syntax)), Look()).pixels, wanted)
 
 
 def test_pictures_are_scaled_down_and_never_up() -> None:
     pixels = np.zeros((100, 400), np.uint8)
     for kind, size, wanted in (("jpeg", 200, (200, 50)), ("png", 1000, (400, 100))):
-        content = encode(pixels, max_size=size, kind=kind, quality=80)
+        look = Look(max_size=size, format=kind, quality=80)
+        content, _ = rendered(opened(part10(image(pixels))), look)
         made = Image.open(io.BytesIO(content))
         assert (made.size, made.format) == (wanted, kind.upper())
 
@@ -258,7 +261,7 @@ async def test_real_images_look_as_dcmtk_shows_them(
     if real_data is None or not Path("/usr/bin/dcmj2pnm").exists():
         pytest.skip("the real data set or DCMTK is not on this machine")
     path = real_data / name
-    made = picture(opened(path.read_bytes()), 0, None)
+    made = picture(opened(path.read_bytes()), Look())
     arguments = ["/usr/bin/dcmj2pnm", "+F", "1", "-a", "+op"]
     if made.window is not None:
         arguments += ["+Ww", str(made.window.center), str(made.window.width)]

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from io import BytesIO
-from typing import BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 import numpy as np
 import pydicom
@@ -31,6 +31,9 @@ from .errors import DecodeFailed, NoPixels, NoSuchFrame, UnsupportedSyntax
 from .frames import FrameTable, frame_table
 from .part10 import FileHead, file_prefix, split
 from .recode import swapped
+
+if TYPE_CHECKING:
+    from .luts import Window
 
 HEAD_BYTES: Final = 1 << 20
 MAX_FRAME_BYTES: Final = 512 << 20
@@ -136,6 +139,7 @@ class PixelSource:
             raise DecodeFailed("Pixel data and transfer syntax do not fit together.")
         self._conform()
         self._table: FrameTable | None = None
+        self.automatic: Window | None = None  # of a film without a window of its own
 
     def _compressed(self) -> bool:
         if self.transfer_syntax == DEFLATED_FRAMES or self.transfer_syntax in DECODED:

@@ -108,14 +108,14 @@ def _jpeg_2000(array: Pixels, _: PixelSource) -> bytes:
     return bytes(imagecodecs.jpeg2k_encode(whole, reversible=True, codecformat="j2k"))
 
 
-def _jpeg_ls(array: Pixels, source: PixelSource) -> bytes:
+def _jpeg_ls(array: Pixels, _: PixelSource) -> bytes:
     whole = np.ascontiguousarray(viewer_frame(array))
     if whole.dtype.kind == "i":  # JPEG-LS has no sign: two's complement in the bits allocated
         whole = whole.view(f"u{whole.dtype.itemsize}")
     return bytes(imagecodecs.jpegls_encode(whole))
 
 
-def _jpeg(array: Pixels, source: PixelSource) -> bytes:
+def _jpeg(array: Pixels, _: PixelSource) -> bytes:
     if array.dtype != np.uint8:
         raise UnsupportedSyntax("JPEG Baseline takes 8 bit pixels only.")
     return bytes(imagecodecs.jpeg8_encode(np.ascontiguousarray(array), level=JPEG_QUALITY))
@@ -128,3 +128,17 @@ _ENCODERS: Final[dict[str, Any]] = {
     JPEG_LS: _jpeg_ls,
     JPEG_BASELINE: _jpeg,
 }
+
+
+def warm_up(syntax: str) -> None:
+    """Compress and decompress a tiny frame, so that the codec is loaded."""
+    content = _ENCODERS[syntax](np.zeros((16, 16), np.uint8), None)
+    match syntax:
+        case "1.2.840.10008.1.2.4.50":
+            imagecodecs.jpeg8_decode(content)
+        case "1.2.840.10008.1.2.4.80":
+            imagecodecs.jpegls_decode(content)
+        case "1.2.840.10008.1.2.4.90":
+            imagecodecs.jpeg2k_decode(content)
+        case _:
+            imagecodecs.htj2k_decode(content)

@@ -4,23 +4,30 @@
 import json
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-import numpy as np
 import pydicom
+from PIL import Image, ImageCms
 from pydicom.dataset import Dataset
 
 from .decode import pixel_header
 from .dicomjson import described, value_at
-from .encode import content_type_of, frame_in
+from .drawing import annotate, saved
+from .encode import (
+    HTJ2K_RPCL,
+    JPEG_2000,
+    JPEG_BASELINE,
+    JPEG_LS,
+    content_type_of,
+    frame_in,
+    warm_up,
+)
 from .errors import DecodeFailed, NoPixels, NoSuchValue
 from .held import Held, Opened
 from .protocol import memory_file, seal
-from .render import encode, picture
+from .render import rendered
+from .results import look_of
 from .transcode import transcode
-
-if TYPE_CHECKING:
-    from .cells import Pixels
 
 Answer = tuple[dict[str, Any], int]
 
@@ -29,9 +36,14 @@ held: Final = Held()
 
 def load() -> None:
     """Do everything once that loads code lazily, so that it is there when the files are gone."""
-    grey: Pixels = np.zeros((8, 8), np.uint8)
-    for kind in ("png", "jpeg"):
-        encode(grey, max_size=4, kind=kind, quality=80)
+    for mode in ("L", "RGB"):
+        image = Image.new(mode, (8, 8))
+        annotate(image, Dataset(), ["patient"], None)
+        for kind in ("png", "jpeg", "gif", "webp"):
+            saved([image], kind, quality=80, duration_ms=0)
+    ImageCms.createProfile("sRGB")
+    for syntax in (HTJ2K_RPCL, JPEG_2000, JPEG_LS, JPEG_BASELINE):
+        warm_up(syntax)
 
 
 def run(request: dict[str, Any], fd: int) -> Answer:
@@ -51,19 +63,14 @@ def run(request: dict[str, Any], fd: int) -> Answer:
 
 
 def _render(request: dict[str, Any], opened: Opened) -> Answer:
-    look = request["look"]
+    look = look_of(request["look"])
     source = opened.pixels()
-    shown = picture(source, look["frame"], look.get("window"))
-    content = encode(
-        shown.pixels,
-        max_size=look.get("max_size"),
-        kind=look["format"],
-        quality=look["quality"],
-    )
+    frame = opened.frame(look.frame) if look.frames == 1 else None
+    content, shown = rendered(source, look, frame)
     window = shown.window
     answer = {
-        "width": shown.pixels.shape[1],
-        "height": shown.pixels.shape[0],
+        "width": source.attributes.Columns,
+        "height": source.attributes.Rows,
         "center": window.center if window else None,
         "window_width": window.width if window else None,
         "frames": source.frames,

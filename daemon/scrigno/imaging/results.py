@@ -58,6 +58,17 @@ class Look:
         return {key: value for key, value in asdict(self).items() if value is not None}
 
 
+def look_of(message: dict[str, Any]) -> Look:
+    """Return the look that this message tells."""
+    told = dict(message)
+    if "viewport" in told:
+        told["viewport"] = Viewport(**told["viewport"])
+    if "window" in told:
+        told["window"] = (float(told["window"][0]), float(told["window"][1]))
+    told["annotation"] = tuple(told.get("annotation", ()))
+    return Look(**told)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rendered:
     """One frame as a picture for a browser."""
