@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from loopfs import sh
+from fault_disks import Disk
+from loopfs import need_loop, sh
 from scrigno.host.blockdevices import IoCounters
 from scrigno.volumes.kernel import Ear, Kernel, Place, Said, View, read_views, standing
 from scrigno.volumes.states import VolumeState
@@ -210,6 +211,38 @@ async def test_a_dead_file_system_that_nobody_uses_is_noticed_within_two_seconds
         if kind == "ext4":
             assert "stopped itself" in volume.reason
         assert b.volumes.by_name("backup").state is VolumeState.ONLINE
+
+
+@pytest.mark.spec("ST-1", "ST-3")
+async def test_a_dead_block_device_does_not_pass_for_one_that_can_be_read(
+    box, filesystem, tmp_path: Path
+) -> None:
+    """Its ext4 refuses writes and serves what is cached, so that a probe that stops there lies."""
+    need_loop()
+    disk = Disk(tmp_path / "disks", "data", "ext4@nested", size=1 << 28)
+    backup = filesystem("backup")
+    try:
+        # held for a minute, so that it is seen what the probes of a new worker say
+        patient = replace(NO_PROBES, hold_s=60.0, proof_every_s=0.2)
+        async with box(patient, data=disk.path, backup=backup.mount_point) as b:
+            volume = b.volumes.by_name("data")
+            await b.store("studies/1/2/3.dcm", b"image" * 1000)
+            await asyncio.to_thread(disk.device_dies)
+            await b.store("studies/1/2/4.dcm", b"image" * 1000)
+            await _until(lambda: volume.state is VolumeState.OFFLINE)
+            for _ in range(3):  # its journal fails, and from then on it refuses writes
+                await asyncio.to_thread(sh, "sync", "-f", str(disk.path), check=False)
+                await asyncio.to_thread(sh, "touch", str(disk.path / "somebody-elses"), check=False)
+                await asyncio.sleep(1)
+            mounts = await asyncio.to_thread(Path("/proc/self/mountinfo").read_text)
+            (line,) = [line for line in mounts.splitlines() if f" {disk.path} " in line]
+            assert "emergency_ro" in line or "ro" in line.split()[5].split(",")
+            b.changes.clear()
+            await asyncio.sleep(3)
+            assert "readonly" not in {state for name, state in b.changes if name == "data"}
+            assert not volume.readable
+    finally:
+        await asyncio.to_thread(disk.close)
 
 
 async def test_an_unmount_is_noticed_within_a_second_without_any_request(box, filesystem) -> None:

@@ -138,6 +138,19 @@ def write_probe(folder: int) -> None:
         os.close(fd)
 
 
+def read_probe(folder: int, name: str) -> None:
+    """Read a small file past the cache; raises OSError when the disk cannot.
+
+    A dead disk under an ext4 that refuses writes still serves what is cached (measured).
+    """
+    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.pread(fd, PROBE_BYTES, 0)
+    finally:
+        os.close(fd)
+
+
 def preallocate(fd: int, size: int) -> None:
     """Reserve the room where the filesystem can; raises OSError(ENOSPC) early."""
     try:

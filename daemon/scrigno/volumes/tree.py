@@ -33,6 +33,8 @@ from .files import (
     into_memory,
     names_in,
     preallocate,
+    read_probe,
+    refusal,
     reserve_bytes,
     walk_folder,
     write_all,
@@ -196,13 +198,21 @@ class Tree:
         return count
 
     def probe(self) -> Space:
-        """Write, fsync, rename, fsync the root, drop the cache, read back and compare."""
+        """Write, fsync, rename, fsync the root, drop the cache, read back and compare.
+
+        Where no write is allowed the disk must at least read, else it is not there at all.
+        """
         root = self._writable()
         self.check()
         space = self.space()
         if space.total_inodes and not space.free_inodes:
             return space  # no new file can be made, and that is what is to be told
-        write_probe(root.fd)
+        try:
+            write_probe(root.fd)
+        except OSError as error:
+            if refusal(error).kind in (ErrorKind.READONLY, ErrorKind.DENIED):
+                read_probe(root.fd, MARKER_NAME)
+            raise
         return self.space()
 
     # -- writing -----------------------------------------------------------------------------
