@@ -24,6 +24,7 @@ from .encode import (
 )
 from .errors import DecodeFailed, NoPixels, NoSuchValue
 from .held import Held, Opened
+from .jobs_dicomweb import compose
 from .protocol import memory_file, seal
 from .render import rendered
 from .results import look_of

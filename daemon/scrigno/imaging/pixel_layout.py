@@ -7,6 +7,7 @@ is read without the rest of it.
 
 import struct
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 from .dataset import (
@@ -207,7 +208,7 @@ def _encapsulated(head: bytes, header: Header, size: int) -> Layout:
         spans = tuple((first + at, end) for at, end in zip(basic, ends, strict=True))
     if spans[0][0] != first or not all(a < b <= size for a, b in spans):
         raise NoLayout
-    if any(one[1] > two[0] for one, two in zip(spans, spans[1:], strict=False)):
+    if any(one[1] > two[0] for one, two in pairwise(spans)):
         raise NoLayout
     return _layout(header, spans=spans)
 

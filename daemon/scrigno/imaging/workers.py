@@ -267,6 +267,14 @@ class ImagingPool:
         said: dict[str, Any] = json.loads(await self._content(fd, MAX_PICTURE_BYTES))
         return said
 
+    async def compose(self, source: Source) -> MemoryFile:
+        """Return the Part 10 file of metadata and bulk data, as `jobs_dicomweb` takes them.
+
+        Raises DecodeFailed, DecodeTimeout, ImagingBusy, ImagingClosed.
+        """
+        _, fd = await self._run({"job": "compose"}, source)
+        return MemoryFile(fd)
+
     async def write(self, order: Order) -> bytes:
         """Return a new object as a Part 10 file: an SR, a presentation state, a key object note.
 
