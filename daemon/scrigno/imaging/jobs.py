@@ -23,6 +23,7 @@ from .encode import (
     warm_up,
 )
 from .errors import DecodeFailed, NoPixels, NoSuchValue
+from .fileset_jobs import run as media
 from .held import Held, Opened
 from .jobs_dicomweb import compose
 from .protocol import memory_file, seal
@@ -133,5 +134,7 @@ _JOBS: Final[dict[str, Callable[..., Answer]]] = {
     "transcode": _transcode,
     "metadata": _metadata,
     "bulk": _bulk,
+    "media": media,
+    "compose": compose,
 }
-_WHOLE: Final = frozenset({_transcode})
+_WHOLE: Final = frozenset({_transcode, media, compose})

@@ -284,6 +284,16 @@ class ImagingPool:
         _, fd = await self._run({"job": "write"}, content)
         return await self._content(fd, MAX_PICTURE_BYTES)
 
+    async def media(
+        self, verb: str, source: Source, **options: Any
+    ) -> tuple[dict[str, Any], MemoryFile]:
+        """Do a job of media (`fileset_jobs`): a disc's listing, records, a directory, a copy.
+
+        Raises as `describe`.
+        """
+        answer, fd = await self._run({"job": "media", "verb": verb, **options}, source)
+        return answer, MemoryFile(fd)
+
     async def _run(
         self, message: dict[str, Any], source: Source, key: str | None = None
     ) -> tuple[dict[str, Any], int]:
