@@ -3,6 +3,7 @@
 
 import json
 import platform
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,24 @@ def problems(result: Mapping[str, Any]) -> list[str]:
     return found + [
         f"{check['what']}: {check['detail']}" for check in result["checks"] if not check["ok"]
     ]
+
+
+_PATH = re.compile(r"(?<![\w.<])/(?:[^\s/'\",;:()\[\]{}|]+/)+([^\s/'\",;:()\[\]{}|]*)")
+_STAMP = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\S*")
+_NUMBERED = re.compile(r"\b(?:0x[0-9a-f]{6,}|pid \d+|process \d+|/dev/loop\d+)\b")
+REASON_MOST = 160
+
+
+def plain(reason: str) -> str:
+    """Return a reason fit for a page: one line, no path of this machine, no line of a log.
+
+    The repository's own files keep their path, since that is where a reader looks.
+    """
+    line = next((each.strip() for each in reason.splitlines() if each.strip()), "")
+    line = _STAMP.sub("…", line)
+    line = _PATH.sub(lambda match: match[1] or "…", line)
+    line = _NUMBERED.sub("…", line).replace("|", "/")
+    return line if len(line) <= REASON_MOST else f"{line[: REASON_MOST - 1]}…"
 
 
 def last_results(results: Path) -> dict[str, dict[str, Any]]:
@@ -85,7 +104,8 @@ def write_page(results: Path, page: Path, order: Iterable[str]) -> None:
     red = [row for row in rows if not row["green"]]
     if red:
         text += "\n## Red\n" + "\n".join(
-            f"- **{row['row']}** {row['name']}: {'; '.join(problems(row))}" for row in red
+            f"- **{row['row']}** {row['name']}: {'; '.join(map(plain, problems(row)))}"
+            for row in red
         )
         text += "\n"
     page.write_text(text, encoding="utf-8")
