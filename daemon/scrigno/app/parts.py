@@ -45,6 +45,7 @@ from .places import pages_folder, staging_capacity
 from .retention_parts import make_retention
 from .starter import Starter
 from .stores import Common, Stores
+from .trust_parts import TrustParts, start_trust
 
 IMAGING_WORKERS: Final = 2
 FRAME_CACHE_BYTES: Final = 2 << 30
@@ -72,6 +73,7 @@ class Parts:
     replicator: Replicator
     retention: Retention
     settings: SettingsStore
+    trust: TrustParts
     verifier: Verifier
     volumes: Volumes
     web_ports: tuple[int, ...]
@@ -132,6 +134,7 @@ async def start(config: BootConfig, logs: Logs, starter: Starter) -> Parts:
     retention.start()
     facts.retention_error = lambda: retention.error
     Happenings(health.book, settings).listen(common.bus, stores.access)
+    trust = await start_trust(config, settings, stores, facts, health, audit, logs, common, starter)
     rooms = Rooms(
         access=stores.access,
         alerts=health.book,
@@ -162,12 +165,16 @@ async def start(config: BootConfig, logs: Logs, starter: Starter) -> Parts:
         verifier=archive.verifier,
         volumes=stores.volumes,
         watch=health.watch,
+        logs=logs,
+        **trust.for_rooms(),
     )
     tie_jobs(jobs, stores, archive, common)
     jobs.rests = lambda: _background_rests(health, stores.volumes)
     jobs.start_all()
     app = build_app(rooms, pages_folder=pages_folder())
-    web_ports = await serve_pages(app, config.web, starter)
+    web_ports = await serve_pages(
+        app, config.web, trust.secure_port, trust.connections, common.bus, starter
+    )
     # The door for images opens last, when everything behind it stands, and closes first.
     starter.on_stop("DICOM node", lambda: node.close(GRACE_S))
     await node.start()
@@ -189,6 +196,7 @@ async def start(config: BootConfig, logs: Logs, starter: Starter) -> Parts:
         replicator=archive.replicator,
         retention=retention,
         settings=settings,
+        trust=trust,
         verifier=archive.verifier,
         volumes=stores.volumes,
         web_ports=web_ports,
@@ -261,7 +269,9 @@ def _follow_log_level(
     """Let the log say as much as the settings want, now and after each change."""
 
     def follow(_event: SettingsChanged | None = None) -> None:
-        logs.set_level(settings.current.log_level or config.log.level)
+        now = settings.current
+        apart = {each.part: each.level for each in now.log_levels}
+        logs.set_levels(now.log_level or config.log.level, apart)
 
     follow()
     bus.subscribe(SettingsChanged, follow)

@@ -20,14 +20,19 @@ from . import (
     inbox_api,
     index_api,
     jobs_api,
+    logs_api,
     machine_api,
     patients_api,
     settings_api,
     studies_api,
+    support_api,
+    tls_api,
     trash_api,
+    webhooks_api,
 )
 from .bodies import LARGEST_BYTES
 from .dicomweb.service import add_dicomweb
+from .door import at_the_door, naming_requests, transport_headers
 from .event_stream import EventHub, event_route
 from .guard import answering_refusals, set_security_headers
 from .openapi import openapi
@@ -43,7 +48,13 @@ def build_app(rooms: Rooms, *, pages_folder: Path) -> web.Application:
     `pages_folder` is `webui/` of a checkout or the installed pages; it is read at start-up.
     """
     app = web.Application(
-        middlewares=[answering_refusals(rooms.counters)], client_max_size=LARGEST_BYTES
+        middlewares=[
+            rooms.connections.middleware(),
+            naming_requests,
+            answering_refusals(rooms.counters),
+            at_the_door(rooms.settings, rooms.secure_port),
+        ],
+        client_max_size=LARGEST_BYTES,
     )
     pictures = Pictures(rooms.retrieval, rooms.imaging, rooms.frames)
     hub = EventHub(rooms.bus)
@@ -59,7 +70,12 @@ def build_app(rooms: Rooms, *, pages_folder: Path) -> web.Application:
     app.router.add_get("/viewer", _answering(_to_pages))
     app.router.add_get("/viewer/{name:.*}", pages.serve)
     app.on_startup.append(pages.load)
-    app.on_response_prepare.append(set_security_headers)
+
+    async def set_headers(request: web.Request, response: web.StreamResponse) -> None:
+        await set_security_headers(request, response)
+        transport_headers(rooms.settings, request, response)
+
+    app.on_response_prepare.append(set_headers)
 
     async def close(_: web.Application) -> None:
         await pictures.close()
@@ -90,6 +106,10 @@ def all_routes(pictures: Pictures) -> list[Route]:
         *patients_api.ROUTES,
         *index_api.ROUTES,
         *audit_api.ROUTES,
+        *logs_api.ROUTES,
+        *support_api.ROUTES,
+        *webhooks_api.ROUTES,
+        *tls_api.ROUTES,
         *jobs_api.ROUTES,
     ]
 

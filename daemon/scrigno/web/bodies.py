@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Request bodies and query strings: capped, typed, refused in words."""
 
+import asyncio
 import json
 from typing import Any, Final
 
@@ -11,8 +12,9 @@ from scrigno.settings.document import InvalidSettingsError, Problem, from_plain
 from scrigno.settings.kinds import BAD, Group
 from scrigno.settings.schema import Settings
 
-from .errors import BadBody, BodyTooLarge, RequestRefused
+from .errors import BadBody, BodyTooLarge, BodyTooSlow, RequestRefused
 
+WHOLE_BODY_S: Final = 60.0  # of a body that is kept in memory; uploads have a way of their own
 SMALL_BYTES: Final = 64 << 10
 LARGEST_BYTES: Final = 2 << 20  # a whole configuration
 
@@ -22,10 +24,14 @@ async def read_bytes(request: web.Request, limit: int) -> bytes:
     if (request.content_length or 0) > limit:
         raise BodyTooLarge(f"The body may have {limit} bytes.")
     body = bytearray()
-    async for chunk in request.content.iter_chunked(16 << 10):
-        body += chunk
-        if len(body) > limit:
-            raise BodyTooLarge(f"The body may have {limit} bytes.")
+    try:
+        async with asyncio.timeout(WHOLE_BODY_S):
+            async for chunk in request.content.iter_chunked(16 << 10):
+                body += chunk
+                if len(body) > limit:
+                    raise BodyTooLarge(f"The body may have {limit} bytes.")
+    except TimeoutError as error:
+        raise BodyTooSlow(f"The body did not come within {WHOLE_BODY_S:g} s.") from error
     return bytes(body)
 
 

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from scrigno.access.errors import TooManyAttempts, WeakPassword
 from scrigno.core.errors import ScrignoError
+from scrigno.core.tracing import REQUEST
 from scrigno.settings.document import InvalidSettingsError
 from scrigno.volumes.states import ErrorKind, VolumeError
 
@@ -71,10 +72,34 @@ class UnknownParameter(RequestRefused):
     code = "unknown-parameter"
 
 
+class UnknownHost(RequestRefused):
+    """The request is meant for another host than this box."""
+
+    code = "unknown-host"
+
+
+class HttpsRequired(RequestRefused):
+    """Only https will do."""
+
+    code = "https-required"
+
+
+class BodyTooSlow(RequestRefused):
+    """The body did not come in time."""
+
+    code = "body-too-slow"
+
+
 class AuditUnreadable(ScrignoError):
     """The disk does not give the audit trail back."""
 
     code = "audit-unreadable"
+
+
+class LogUnreadable(ScrignoError):
+    """The disk does not give the log back."""
+
+    code = "log-unreadable"
 
 
 class TooManyListeners(ScrignoError):
@@ -88,13 +113,17 @@ STATUS: Final[Mapping[str, int]] = {
     "already-claimed": 409,
     "audit-unreadable": 503,
     "bad-body": 400,
+    "bad-certificate": 422,
     "bad-configuration": 422,
     "bad-request": 400,
+    "bad-role": 422,
     "bad-user-name": 422,
     "body-too-large": 413,
+    "body-too-slow": 408,
     "broken-stream": 502,
     "capacity-reached": 507,
     "command-refused": 409,
+    "confirm-password": 403,
     "cross-origin": 403,
     "database-closed": 503,
     "database-damaged": 503,
@@ -109,6 +138,7 @@ STATUS: Final[Mapping[str, int]] = {
     "engine-too-old": 503,
     "header-incomplete": 422,
     "header-unreadable": 422,
+    "https-required": 403,
     "imaging-busy": 503,
     "imaging-closed": 503,
     "inbox-refused": 409,
@@ -117,11 +147,15 @@ STATUS: Final[Mapping[str, int]] = {
     "job-refused": 409,
     "key-conflict": 409,
     "last-administrator": 409,
+    "log-unreadable": 503,
+    "login-expired": 401,
+    "login-unfinished": 401,
     "method-not-allowed": 405,
     "no-document": 422,
     "no-durable-storage": 507,
     "no-pixel-data": 422,
     "no-such-frame": 404,
+    "no-such-log": 404,
     "no-such-value": 404,
     "not-acceptable": 406,
     "not-allowed": 403,
@@ -133,11 +167,18 @@ STATUS: Final[Mapping[str, int]] = {
     "object-too-large": 413,
     "object-unavailable": 503,
     "object-unreadable": 422,
+    "outgoing-failed": 502,
+    "outgoing-refused": 422,
+    "password-expired": 401,
+    "provider-refused": 403,
+    "provider-unavailable": 503,
     "query-interrupted": 503,
     "query-too-large": 413,
     "range-not-satisfiable": 416,
     "results-full": 507,
+    "role-in-use": 409,
     "schema-too-new": 503,
+    "second-factor-refused": 409,
     "settings-changed-meanwhile": 409,
     "shutting-down": 503,
     "spare-full": 507,
@@ -148,19 +189,25 @@ STATUS: Final[Mapping[str, int]] = {
     "too-many-jobs": 503,
     "too-many-listeners": 503,
     "too-many-to-sort": 413,
+    "too-many-tokens": 409,
     "trash-refused": 409,
     "uid-mismatch": 422,
     "unknown-account": 404,
-    "unknown-parameter": 400,
+    "unknown-delivery": 404,
+    "unknown-host": 421,
     "unknown-job": 404,
+    "unknown-parameter": 400,
     "unknown-peer": 404,
     "unknown-revision": 404,
+    "unknown-role": 404,
     "unknown-study-column": 400,
+    "unknown-webhook": 404,
     "unsupported-key": 400,
     "unsupported-transfer-syntax": 422,
     "volume-error": 503,
     "weak-password": 422,
     "web-connections-exhausted": 503,
+    "wrong-code": 401,
     "wrong-credentials": 401,
     "wrong-setup-code": 403,
 }
@@ -178,6 +225,8 @@ def problem(error: ScrignoError) -> web.Response:
         "code": error.code,
         "detail": error.reason,
     }
+    if REQUEST.get():  # stands in the log lines of this request too
+        content["request_id"] = REQUEST.get()
     if error.next_step:
         content["next_step"] = error.next_step
     headers: dict[str, str] = {}

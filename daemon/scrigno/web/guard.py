@@ -52,8 +52,6 @@ async def set_security_headers(request: web.Request, response: web.StreamRespons
         response.headers.setdefault(name, value)
     response.headers.setdefault("Cache-Control", "no-store")
     response.headers["Server"] = "Scrigno"
-    if request.secure:
-        response.headers["Strict-Transport-Security"] = "max-age=31536000"
 
 
 def answering_refusals(counters: Counters) -> Middleware:

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from scrigno.access.access import Access
 from scrigno.access.audit import AuditTrail
+from scrigno.access.audit_syslog import Forwarder
 from scrigno.access.sessions import Session
 from scrigno.appliance.disks import Disks
 from scrigno.archive.backups import IndexBackups
@@ -30,13 +31,20 @@ from scrigno.core.events import EventBus
 from scrigno.health.book import AlertBook
 from scrigno.health.conditions import Condition, Readiness
 from scrigno.health.dispatch import Dispatcher
+from scrigno.health.outgoing import Outgoing
 from scrigno.health.watch import MachineWatch
+from scrigno.health.webhooks import Webhooks
 from scrigno.imaging.cache import FrameCache
 from scrigno.imaging.workers import ImagingPool
 from scrigno.jobs.jobs import Jobs
 from scrigno.settings.peers import Peers
 from scrigno.settings.store import SettingsStore
 from scrigno.volumes.volume import Volumes
+
+from .certificates import Certificates
+from .connections import Connections
+from .log_files import LogFiles
+from .looks import Looks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +87,31 @@ class Box(Protocol):
         """Return what the archive held when it was last asked."""
 
 
+class SecurePort(Protocol):
+    """Where https is served."""
+
+    @property
+    def port(self) -> int | None:
+        """Return the port, None while https is not served."""
+
+    @property
+    def error(self) -> str:
+        """Return why it is not served although it should be."""
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names and addresses that the box's own certificate is to hold."""
+
+
+class Support(Protocol):
+    """Makes the support bundle."""
+
+    def name(self) -> str:
+        """Return how the file is to be called."""
+
+    async def make(self) -> bytes:
+        """Return the bundle as a ZIP."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rooms:
     """Everything the handlers use; `on_read` hears the UID of each study that is looked at."""
@@ -91,7 +124,9 @@ class Rooms:
     bus: EventBus
     cases: Cases
     catalogue: Catalogue
+    certificates: Certificates
     clock: Clock
+    connections: Connections
     counters: Counters
     disks: Disks
     dispatcher: Dispatcher
@@ -100,18 +135,25 @@ class Rooms:
     inbox: Inbox
     jobs: Jobs
     keeper: IndexKeeper
+    logs: LogFiles
+    looks: Looks
     on_read: Callable[[str], None]
+    outgoing: Outgoing
     peers: Peers
     quarantine: Quarantine
     replicator: Replicator
     retention: Retention
     retrieval: Retrieval
     scrubber: Scrubber
+    secure_port: SecurePort
     settings: SettingsStore
+    support: Support
+    syslog: Forwarder
     trash: Trash
     verifier: Verifier
     volumes: Volumes
     watch: MachineWatch
+    webhooks: Webhooks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
