@@ -26,6 +26,7 @@ from .errors import DecodeFailed, NoPixels, NoSuchValue
 from .fileset_jobs import run as media
 from .held import Held, Opened
 from .jobs_dicomweb import compose
+from .presentation import written
 from .protocol import memory_file, seal
 from .render import rendered
 from .results import look_of
@@ -128,12 +129,20 @@ def _bulk(request: dict[str, Any], opened: Opened) -> Answer:
     return {}, memory_file(value_at(_attributes(opened), path))
 
 
+def _write(_: dict[str, Any], fd: int) -> Answer:
+    with os.fdopen(os.dup(fd), "rb") as stream:
+        stream.seek(0)
+        order = json.load(stream)
+    return {}, memory_file(written(order))
+
+
 _JOBS: Final[dict[str, Callable[..., Answer]]] = {
     "render": _render,
     "frame": _frame,
     "transcode": _transcode,
     "metadata": _metadata,
     "bulk": _bulk,
+    "write": _write,
     "media": media,
     "compose": compose,
 }

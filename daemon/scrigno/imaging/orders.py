@@ -96,6 +96,7 @@ class View:
     top_left: tuple[int, int] | None = None  # column, row from 1 of the part shown
     bottom_right: tuple[int, int] | None = None
     zoom: float | None = None  # magnification, None: fitted
+    colour: bool = False  # the images are in colour: a Color Softcopy Presentation State
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
