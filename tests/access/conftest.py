@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scrigno.access.access import Access
+from scrigno.access.access import Access, AccessRules
 from scrigno.core.counters import Counters
 
 
@@ -47,7 +47,8 @@ def limit() -> Limit:
 
 @pytest.fixture
 async def access(tmp_path: Path, clock: HeldClock, limit: Limit) -> AsyncIterator[Access]:
-    made = Access(tmp_path, clock=clock, counters=Counters(), max_connections=lambda: limit.most)
+    rules = AccessRules(max_connections=lambda: limit.most)
+    made = Access(tmp_path, clock=clock, counters=Counters(), rules=rules)
     await made.open()
     yield made
     await made.close()

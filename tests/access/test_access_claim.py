@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from scrigno.access.access import Access
-from scrigno.access.accounts import Role
+from scrigno.access.roles import BuiltIn
 from scrigno.access.errors import (
     AlreadyClaimed,
     TooManyAttempts,
@@ -34,7 +34,7 @@ async def test_a_new_box_has_no_account_that_one_could_log_in_with(access: Acces
 async def test_the_setup_code_makes_the_first_administrator_once(access: Access, tmp_path: Path):
     code = await access.setup_code()
     account = await access.claim(code.lower().replace("-", " "), "Anna", PASSWORD, address="a")
-    assert (account.name, account.role, access.claimed) == ("Anna", Role.ADMINISTRATOR, True)
+    assert (account.name, account.role, access.claimed) == ("Anna", BuiltIn.ADMINISTRATOR, True)
     assert not (tmp_path / "setup-code").exists()
     with pytest.raises(AlreadyClaimed):
         await access.claim(code, "Eva", PASSWORD, address="a")

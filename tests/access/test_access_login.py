@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from scrigno.access.access import Access
-from scrigno.access.accounts import Role
 from scrigno.access.backoff import Backoff
 from scrigno.access.errors import (
     BadUserName,
@@ -16,6 +15,7 @@ from scrigno.access.errors import (
     TooManyAttempts,
     WrongCredentials,
 )
+from scrigno.access.roles import BuiltIn
 from scrigno.access.sessions import Kind
 from scrigno.core.counters import Counters
 
@@ -202,11 +202,11 @@ async def test_the_limit_of_web_connections_is_told_and_ends_with_a_rest(
 
 @pytest.mark.spec("AD-7")
 async def test_accounts_come_and_go_and_the_last_administrator_stays(claimed: Access):
-    await claimed.add_account("Bruno", PASSWORD, Role.USER)
+    await claimed.add_account("Bruno", PASSWORD, BuiltIn.USER)
     with pytest.raises(BadUserName):
-        await claimed.add_account("BRUNO", PASSWORD, Role.USER)
+        await claimed.add_account("BRUNO", PASSWORD, BuiltIn.USER)
     with pytest.raises(BadUserName):
-        await claimed.add_account("bad\nname", PASSWORD, Role.USER)
+        await claimed.add_account("bad\nname", PASSWORD, BuiltIn.USER)
     token = (await claimed.login("bruno", PASSWORD, address=HOME)).token
     await claimed.remove_account("bruno")
     assert claimed.session(token) is None

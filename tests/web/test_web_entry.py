@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from scrigno.access.accounts import Role
+from scrigno.access.roles import BuiltIn
 
 USER = "anna"
 PASSWORD = "corretto cavallo batteria"
@@ -140,8 +140,8 @@ async def test_a_log_out_ends_the_session_on_the_box(box, anna):
 async def test_a_user_who_is_no_administrator_sees_studies_and_nothing_else(box, anna):
     await anna.json("POST", "/accounts", status=201, json={"user": "bruno", "password": PASSWORD})
     assert [each["role"] for each in (await anna.json("GET", "/accounts"))["accounts"]] == [
-        Role.ADMINISTRATOR,
-        Role.USER,
+        BuiltIn.ADMINISTRATOR,
+        BuiltIn.USER,
     ]
     made = await box.parts.access.login("bruno", PASSWORD, address="127.0.0.1")
     bruno = replace(anna, token=made.token)

@@ -8,7 +8,7 @@ import io
 import pytest
 from conftest import PASSWORD, Box, Client
 
-from scrigno.access.accounts import Role
+from scrigno.access.roles import BuiltIn
 from scrigno.jobs.running import Running
 
 
@@ -42,7 +42,7 @@ async def makes(box: Box) -> Makes:
 
 
 async def bruno(box: Box) -> Client:
-    await box.parts.access.add_account("bruno", PASSWORD + " 2", Role.USER)
+    await box.parts.access.add_account("bruno", PASSWORD + " 2", BuiltIn.USER)
     made = await box.parts.access.login("bruno", PASSWORD + " 2", address="127.0.0.1")
     return Client(box, made.token)
 

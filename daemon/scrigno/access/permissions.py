@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What somebody may do, one word for each kind of act; roles are sets of these words."""
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Final
 
@@ -23,3 +24,15 @@ class Permission(StrEnum):
 
 
 EVERY_PERMISSION: Final = frozenset(Permission)
+
+
+def written(permissions: Iterable[Permission]) -> str:
+    """Return permissions as they stand in the database: words with spaces, in their order."""
+    wanted = frozenset(permissions)
+    return " ".join(each for each in Permission if each in wanted)
+
+
+def read(text: str) -> frozenset[Permission]:
+    """Return the permissions of a text; words of another release are left out."""
+    known = frozenset(text.split())
+    return frozenset(each for each in Permission if each.value in known)

@@ -4,6 +4,7 @@
 from typing import Final
 
 from scrigno.access.access import Access
+from scrigno.access.accounts import Account
 from scrigno.core.events import AssociationRefused, EventBus, SettingsChanged
 from scrigno.health.book import AlertBook
 from scrigno.settings.peers import FIRST_CONTACT
@@ -31,7 +32,8 @@ class Happenings:
         """Hear from now on."""
         bus.subscribe(AssociationRefused, self._refused)
         bus.subscribe(SettingsChanged, self._settings_changed)
-        access.on_login = self._login
+        access.entrance.on_login = self._login
+        access.entrance.on_session = self._session
 
     def _refused(self, event: AssociationRefused) -> None:
         if event.code in _UNKNOWN:
@@ -45,6 +47,10 @@ class Happenings:
             return  # a node that registered itself is told by the inbox and the connections page
         values = {"revision": event.revision}
         self._book.raise_once("settings-changed", self._settings.author, values)
+
+    def _session(self, account: Account, address: str) -> None:
+        if account.administers:
+            self._book.raise_once("admin-login", account.name, {"host": address})
 
     def _login(self, address: str, *, right: bool) -> None:
         if right:

@@ -33,6 +33,7 @@ from scrigno.volumes.volume import Volumes
 from scrigno.web.application import build_app
 from scrigno.web.rooms import Rooms
 
+from .access_parts import access_rules
 from .archive_parts import INDEX_FILE, ArchiveParts, make_archive
 from .facts import FactBook
 from .happenings import Happenings
@@ -211,7 +212,7 @@ async def _open_stores(
         config.state_dir,
         clock=common.clock,
         counters=common.counters,
-        max_connections=lambda: settings.current.limits.max_web_connections,
+        rules=access_rules(settings),
     )
     catalogue = Catalogue(
         config.state_dir / INDEX_FILE, counters=common.counters, clock=common.clock

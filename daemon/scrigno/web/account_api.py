@@ -1,20 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Claim, log-in and log-out; accounts and sessions."""
+"""Claim, log-in and log-out; the own account, password and sessions."""
 
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
+import msgspec
 from aiohttp import web
+from msgspec import UNSET, Meta, UnsetType
 
-from scrigno.access.accounts import Account, Role
+from scrigno.access.accounts import Account
+from scrigno.access.audit import Action
+from scrigno.access.entrance import LoggedIn
+from scrigno.access.errors import AccessDenied, LoginUnfinished, Step
+from scrigno.access.permissions import Permission
 from scrigno.access.sessions import Kind, Session
 from scrigno.settings.schema import Language
 
-from .bodies import read_object, text
-from .errors import BadBody, NotFound
+from .errors import BadBody, NotAllowed, NotFound
 from .guard import caller, cookie_name, drop_cookie, set_cookie
 from .rooms import Rooms, caller_of
-from .routes import For, Route, fields
+from .routes import For, Own, Route
+from .shapes import NO_NULL, ONE_LINE, Answer, Body, Moment, path_of, read_body
+
+UserName = Annotated[str, Meta(max_length=256, pattern=ONE_LINE)]
+Password = Annotated[str, Meta(max_length=1024, pattern=NO_NULL)]
+Ticket = Annotated[str, Meta(min_length=1, max_length=128, pattern=ONE_LINE)]
 
 
 def address_of(request: web.Request) -> str:
@@ -22,75 +32,244 @@ def address_of(request: web.Request) -> str:
     return request.remote or "unknown"
 
 
-def _account(account: Account) -> dict[str, Any]:
-    return {
-        "name": account.name,
-        "role": account.role,
-        "language": account.language,
-        "created_at": account.created_at,
-    }
+def agent_of(request: web.Request) -> str:
+    """Return what the client calls itself."""
+    return request.headers.get("User-Agent", "")
 
 
-def _session(session: Session, own: Session) -> dict[str, Any]:
-    def moment(seconds: float) -> str:
-        return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
-
-    return {
-        "id": session.id,
-        "user": session.account.name,
-        "kind": session.kind,
-        "created_at": moment(session.created_at),
-        "used_at": moment(session.used_at),
-        "address": session.address,
-        "agent": session.agent,
-        "own": session is own,
-    }
+def moment_of(seconds: float | None) -> str | None:
+    """Return UNIX seconds as every answer writes a time."""
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
-async def get_session(request: web.Request, rooms: Rooms) -> Any:
+# answers ---------------------------------------------------------------------------------------
+
+
+class AccountAnswer(Answer, kw_only=True):
+    """One account; of a guest, what his link or token lets him do."""
+
+    name: str
+    role: str
+    language: str
+    created_at: str
+    permissions: list[Permission]
+    added: list[Permission]
+    disabled: bool
+    must_change_password: bool
+    by_provider: bool
+    last_login: Moment | None
+    sees_everything: bool
+    guest: bool
+
+
+def account_answer(account: Account) -> AccountAnswer:
+    """Return an account as its answer."""
+    return AccountAnswer(
+        name=account.name,
+        role=account.role,
+        language=account.language,
+        created_at=account.created_at,
+        permissions=[each for each in Permission if each in account.permissions],
+        added=[each for each in Permission if each in account.added],
+        disabled=account.disabled,
+        must_change_password=account.must_change,
+        by_provider=bool(account.provider),
+        last_login=moment_of(account.used_at),
+        sees_everything=account.sight.everything,
+        guest=account.id == 0,
+    )
+
+
+class EntryAnswer(Answer, kw_only=True):
+    """Where the pages are: is the box claimed, who is logged in, which language."""
+
+    claimed: bool
+    language: Language
+    languages: list[Language]
+    user: AccountAnswer | None
+
+
+class LoginAnswer(Answer, kw_only=True):
+    """Who is logged in now; or, when the password alone is not enough, which step comes next."""
+
+    user: AccountAnswer | UnsetType = UNSET
+    token: str | UnsetType = UNSET
+    token_type: str | UnsetType = UNSET
+    recovery_codes: list[str] | UnsetType = UNSET  # shown once, of a second factor just set up
+    step: Step | UnsetType = UNSET
+    ticket: str | UnsetType = UNSET
+    ticket_s: int | UnsetType = UNSET
+    methods: list[str] | UnsetType = UNSET
+
+
+class SessionAnswer(Answer, kw_only=True):
+    """Somebody who came in."""
+
+    id: str
+    user: str
+    kind: Kind
+    created_at: Moment
+    used_at: Moment
+    expires_at: Moment | None
+    address: str
+    agent: str
+    guest: bool
+    own: bool
+
+
+def session_answer(session: Session, own: Session) -> SessionAnswer:
+    """Return a session as its answer."""
+    return SessionAnswer(
+        id=session.id,
+        user=session.account.name,
+        kind=session.kind,
+        created_at=moment_of(session.created_at) or "",
+        used_at=moment_of(session.used_at) or "",
+        expires_at=moment_of(session.expires_at),
+        address=session.address,
+        agent=session.agent,
+        guest=session.guest,
+        own=session is own,
+    )
+
+
+class SessionsAnswer(Answer, kw_only=True):
+    """Sessions, the last used first."""
+
+    sessions: list[SessionAnswer]
+
+
+# bodies ----------------------------------------------------------------------------------------
+
+
+class LoginBody(Body, kw_only=True):
+    """`id` is another name of `user`, as older systems write it."""
+
+    password: Password
+    user: UserName = ""
+    id: UserName = ""
+    cookie: bool = False
+
+
+class ClaimBody(LoginBody, kw_only=True):
+    """The setup code goes by either name."""
+
+    setup_code: Annotated[str, Meta(max_length=64)] = ""
+    code: Annotated[str, Meta(max_length=64)] = ""
+
+
+class OwnAccountBody(Body, kw_only=True):
+    """What the person picked; an empty language is that of the box."""
+
+    language: Annotated[str, Meta(max_length=16)]
+
+
+class PasswordBody(Body, kw_only=True):
+    """The password in force, and the one that replaces it."""
+
+    old: Password
+    new: Password
+
+
+# who asks --------------------------------------------------------------------------------------
+
+
+def require_person(request: web.Request) -> Session:
+    """Return the session of somebody who logged in himself: no guest, no program's token."""
+    session = caller_of(request).session
+    if session.guest or session.kind is Kind.TOKEN:
+        raise NotAllowed(
+            "This belongs to a person's own account.", next_step="Log in with name and password."
+        )
+    return session
+
+
+# coming in -------------------------------------------------------------------------------------
+
+
+async def get_session(request: web.Request, rooms: Rooms) -> EntryAnswer:
     """Tell the pages where they are: is the box claimed, who is logged in, which language."""
     found = caller(request, rooms)
-    return {
-        "claimed": rooms.access.claimed,
-        "language": rooms.settings.current.language,
-        "languages": list(Language),
-        "user": _account(found.session.account) if found else None,
-    }
+    return EntryAnswer(
+        claimed=rooms.access.claimed,
+        language=rooms.settings.current.language,
+        languages=list(Language),
+        user=account_answer(found.session.account) if found else None,
+    )
 
 
 async def claim(request: web.Request, rooms: Rooms) -> Any:
     """Make the first account with the setup code, and log it in."""
-    body = await read_object(request)
-    user, password = text(body, "user", "id"), text(body, "password")
-    code = text(body, "setup_code", "code")
-    await rooms.access.claim(code, user, password, address=address_of(request))
-    return await _logged_in(request, rooms, user, password, by_cookie=body.get("cookie") is True)
+    body = await read_body(request, ClaimBody)
+    user, code = _one_of(body.user, body.id, "user"), _one_of(body.setup_code, body.code, "code")
+    account = await rooms.access.claim(code, user, body.password, address=address_of(request))
+    rooms.audit.record(account.name, Action.SECURITY_CONFIGURATION, "box-claimed")
+    return await _login(request, rooms, user, body)
 
 
 async def login(request: web.Request, rooms: Rooms) -> Any:
     """Log in; with `cookie: true` the token travels in the cookie only, as the pages want it."""
-    body = await read_object(request)
-    user, password = text(body, "user", "id"), text(body, "password")
-    return await _logged_in(request, rooms, user, password, by_cookie=body.get("cookie") is True)
+    body = await read_body(request, LoginBody)
+    return await _login(request, rooms, _one_of(body.user, body.id, "user"), body)
 
 
-async def _logged_in(
-    request: web.Request, rooms: Rooms, user: str, password: str, *, by_cookie: bool
-) -> web.Response:
-    earlier = request.cookies.get(cookie_name(request))
-    if earlier:  # a new token at each log-in (ASVS 7.2.4), and none left behind
-        await rooms.access.sessions.end(earlier)
-    made = await rooms.access.login(
-        user,
-        password,
-        address=address_of(request),
-        agent=request.headers.get("User-Agent", ""),
-        kind=Kind.COOKIE if by_cookie else Kind.BEARER,
+def _one_of(first: str, second: str, name: str) -> str:
+    if not (first or second):
+        raise BadBody(f"{name} is missing.")
+    return first or second
+
+
+async def _login(request: web.Request, rooms: Rooms, user: str, body: LoginBody) -> Any:
+    kind = Kind.COOKIE if body.cookie else Kind.BEARER
+    address, agent = address_of(request), agent_of(request)
+    try:
+        made = await rooms.access.login(
+            user, body.password, address=address, agent=agent, kind=kind
+        )
+    except LoginUnfinished as unfinished:
+        return step_answer(unfinished)
+    except AccessDenied as refusal:
+        record_refusal(request, rooms, refusal)
+        raise
+    return await logged_in(request, rooms, made)
+
+
+def record_refusal(request: web.Request, rooms: Rooms, refusal: AccessDenied) -> None:
+    """Record a log-in that failed; what was typed as a name may be a password, so it is not."""
+    rooms.audit.record(
+        "nobody",
+        Action.LOGIN,
+        address_of(request),
+        outcome="failure",
+        details={"code": refusal.code},
     )
-    content: dict[str, Any] = {"user": _account(made.account)}
+
+
+def step_answer(unfinished: LoginUnfinished) -> LoginAnswer:
+    """Return what a log-in still needs."""
+    return LoginAnswer(
+        step=unfinished.step,
+        ticket=unfinished.ticket,
+        ticket_s=unfinished.lifetime_s,
+        methods=list(unfinished.methods),
+    )
+
+
+async def logged_in(request: web.Request, rooms: Rooms, made: LoggedIn) -> web.Response:
+    """Give a fresh session to who asked for it: as a cookie, or as a token in the answer."""
+    by_cookie = made.kind is Kind.COOKIE
+    earlier = request.cookies.get(cookie_name(request))
+    if earlier and by_cookie:  # a new token at each log-in (ASVS 7.2.4), and none left behind
+        await rooms.access.sessions.end(earlier)
+    rooms.audit.record(made.account.name, Action.LOGIN, address_of(request))
+    answer = LoginAnswer(user=account_answer(made.account))
+    if made.recovery_codes:
+        answer.recovery_codes = list(made.recovery_codes)
     if not by_cookie:
-        content |= {"token": made.token, "token_type": "Bearer"}
-    response = web.json_response(content)
+        answer.token, answer.token_type = made.token, "Bearer"
+    response = web.Response(body=msgspec.json.encode(answer), content_type="application/json")
     if by_cookie:
         set_cookie(request, response, made.token)
     return response
@@ -98,7 +277,11 @@ async def _logged_in(
 
 async def logout(request: web.Request, rooms: Rooms) -> Any:
     """End the session on the box and in the browser."""
-    await rooms.access.sessions.end(caller_of(request).token)
+    asking = caller_of(request)
+    if asking.session.kind is Kind.TOKEN:
+        raise NotAllowed("A token is revoked in the account page.")
+    await rooms.access.sessions.end(asking.token)
+    rooms.audit.record(asking.session.account.name, Action.LOGOUT, address_of(request))
     response = web.Response(status=204)
     drop_cookie(request, response)
     if request.secure:
@@ -106,104 +289,97 @@ async def logout(request: web.Request, rooms: Rooms) -> Any:
     return response
 
 
-async def change_own_account(request: web.Request, rooms: Rooms) -> Any:
+# the own account -------------------------------------------------------------------------------
+
+
+async def change_own_account(request: web.Request, rooms: Rooms) -> AccountAnswer:
     """Remember the language of the logged-in person."""
-    language = text(await read_object(request), "language")
+    language = (await read_body(request, OwnAccountBody)).language
     if language and language not in list(Language):
         raise BadBody(f"language must be one of {', '.join(Language)}, or empty.")
-    session = caller_of(request).session
-    session.account = await rooms.access.accounts.set_language(session.account.name, language)
-    return _account(session.account)
+    session = require_person(request)
+    account = await rooms.access.accounts.set_language(session.account.name, language)
+    rooms.access.sessions.refresh([account])
+    return account_answer(account)
 
 
-async def change_own_password(request: web.Request, rooms: Rooms) -> Any:
+async def change_own_password(request: web.Request, rooms: Rooms) -> None:
     """Change the own password; every other session of the account ends."""
-    body = await read_object(request)
-    caller_ = caller_of(request)
-    await rooms.access.change_password(
-        caller_.session, text(body, "old"), text(body, "new"), keep=caller_.token
-    )
+    body, session = await read_body(request, PasswordBody), require_person(request)
+    await rooms.access.change_password(session, body.old, body.new, keep=caller_of(request).token)
 
 
-async def list_accounts(request: web.Request, rooms: Rooms) -> Any:
-    """List all accounts."""
-    return {"accounts": [_account(each) for each in await rooms.access.accounts.all()]}
+async def list_own_sessions(request: web.Request, rooms: Rooms) -> SessionsAnswer:
+    """List where the person is logged in."""
+    own = require_person(request)
+    mine = [each for each in rooms.access.sessions.all() if each.account.id == own.account.id]
+    return SessionsAnswer(sessions=[session_answer(each, own) for each in mine])
 
 
-async def add_account(request: web.Request, rooms: Rooms) -> Any:
-    """Add an account."""
-    body = await read_object(request)
-    role = text(body, "role", default=Role.USER)
-    if role not in list(Role):
-        raise BadBody(f"role must be one of {', '.join(Role)}.")
-    made = await rooms.access.add_account(text(body, "user"), text(body, "password"), Role(role))
-    return web.json_response(_account(made), status=201)
-
-
-async def remove_account(request: web.Request, rooms: Rooms) -> Any:
-    """Remove an account; its sessions end at once."""
-    await rooms.access.remove_account(request.match_info["name"])
-
-
-async def list_sessions(request: web.Request, rooms: Rooms) -> Any:
-    """List everybody who is logged in."""
-    own = caller_of(request).session
-    return {"sessions": [_session(each, own) for each in rooms.access.sessions.all()]}
-
-
-async def end_session(request: web.Request, rooms: Rooms) -> Any:
-    """End the session of somebody else."""
-    if not await rooms.access.sessions.end_by_id(request.match_info["id"]):
+async def end_own_session(request: web.Request, rooms: Rooms) -> None:
+    """End another session of the person."""
+    own = require_person(request)
+    if not await rooms.access.sessions.end_by_id(path_of(request)["id"], of=own.account.id):
         raise NotFound("There is no such session.")
 
 
-_LOGIN_ERRORS: Final = ("wrong-credentials", "too-many-attempts", "web-connections-exhausted")
-_ADMIN: Final = For.ADMINISTRATORS
+async def end_other_sessions(request: web.Request, rooms: Rooms) -> None:
+    """Log the person out everywhere else."""
+    own = require_person(request)
+    await rooms.access.sessions.end_all_of(
+        own.account.id, but=caller_of(request).token, tokens=False
+    )
+
+
+LOGIN_ERRORS: Final = (
+    "wrong-credentials", "too-many-attempts", "web-connections-exhausted", "password-expired",
+)  # fmt: skip
+_LOGIN: Final = Own(Action.LOGIN)
 
 ROUTES: Final = (
     Route(
-        method="GET", path="/session", work=get_session, allowed=For.ANYBODY,
+        method="GET", path="/session", work=get_session, allowed=For.ANYBODY, answer=EntryAnswer,
         about="Whether the box is claimed and who is logged in",
+        errors=("web-connections-exhausted",),
     ),
     Route(
         method="POST", path="/claim", work=claim, allowed=For.ANYBODY,
         about="Make the first account with the setup code",
-        body=fields("setup_code", "user", "password", cookie="boolean"),
-        errors=("already-claimed", "wrong-setup-code", "weak-password", *_LOGIN_ERRORS),
+        body=ClaimBody, answer=LoginAnswer, audit=_LOGIN,
+        errors=("already-claimed", "wrong-setup-code", "weak-password", "bad-user-name",
+                *LOGIN_ERRORS),
     ),
     Route(
         method="POST", path="/login", work=login, allowed=For.ANYBODY,
-        about="Log in and get a bearer token, or with cookie: true a session cookie",
-        body=fields("user", "password", cookie="boolean"), errors=_LOGIN_ERRORS,
+        about="Log in and get a bearer token, or with cookie: true a session cookie; or hear which "
+        "step comes next",
+        body=LoginBody, answer=LoginAnswer, audit=_LOGIN, errors=LOGIN_ERRORS,
     ),
-    Route(method="POST", path="/logout", work=logout, about="Log out"),
+    Route(
+        method="POST", path="/logout", work=logout, allowed=For.SESSIONS, about="Log out",
+        answer=None, audit=Own(Action.LOGOUT),
+    ),
     Route(
         method="PATCH", path="/account", work=change_own_account,
-        about="Change the own language", body=fields("language"),
+        about="Change the own language", body=OwnAccountBody, answer=AccountAnswer,
+        audit="account-changed",
     ),
     Route(
         method="POST", path="/account/password", work=change_own_password,
-        about="Change the own password", body=fields("old", "new"),
-        errors=("wrong-credentials", "weak-password"),
+        about="Change the own password; other sessions end", body=PasswordBody, answer=None,
+        audit="password-changed",
+        errors=("wrong-credentials", "weak-password", "too-many-attempts"),
     ),
     Route(
-        method="GET", path="/accounts", work=list_accounts, allowed=_ADMIN, about="All accounts"
+        method="GET", path="/account/sessions", work=list_own_sessions, answer=SessionsAnswer,
+        about="Where the person is logged in",
     ),
     Route(
-        method="POST", path="/accounts", work=add_account, allowed=_ADMIN,
-        about="Add an account", body=fields("user", "password", role="string"),
-        errors=("bad-user-name", "weak-password"),
+        method="DELETE", path="/account/sessions/{id}", work=end_own_session, answer=None,
+        about="End another session of the person", audit="session-ended", errors=("not-found",),
     ),
     Route(
-        method="DELETE", path="/accounts/{name}", work=remove_account, allowed=_ADMIN,
-        about="Remove an account", errors=("unknown-account", "last-administrator"),
-    ),
-    Route(
-        method="GET", path="/sessions", work=list_sessions, allowed=_ADMIN,
-        about="Everybody who is logged in",
-    ),
-    Route(
-        method="DELETE", path="/sessions/{id}", work=end_session, allowed=_ADMIN,
-        about="End a session", errors=("not-found",),
+        method="DELETE", path="/account/sessions", work=end_other_sessions, answer=None,
+        about="Log the person out everywhere else", audit="sessions-ended",
     ),
 )  # fmt: skip

@@ -11,6 +11,7 @@ import scrigno
 
 from . import (
     account_api,
+    accounts_api,
     alerts_api,
     audit_api,
     box_api,
@@ -23,10 +24,13 @@ from . import (
     logs_api,
     machine_api,
     patients_api,
+    roles_api,
+    second_factor_api,
     settings_api,
     studies_api,
     support_api,
     tls_api,
+    tokens_api,
     trash_api,
     webhooks_api,
 )
@@ -92,6 +96,11 @@ def all_routes(pictures: Pictures) -> list[Route]:
     """Return every route of the API."""
     return [
         *account_api.ROUTES,
+        *accounts_api.ROUTES,
+        *roles_api.ROUTES,
+        *tokens_api.ROUTES,
+        *second_factor_api.ROUTES,
+        *second_factor_api.SecondFactorRoutes().routes(),
         *studies_api.ROUTES,
         *PictureRoutes(pictures).routes(),
         *dicom_api.ROUTES,

@@ -31,7 +31,7 @@ from scrigno.core.events import (
 from .errors import TooManyListeners
 from .guard import caller
 from .rooms import Rooms
-from .routes import Route
+from .routes import For, Route
 
 MOST_LISTENERS: Final = 256
 MOST_WAITING: Final = 64
@@ -168,6 +168,7 @@ def event_route(hub: EventHub) -> Route:
         method="GET",
         path="/events",
         work=listen,
+        allowed=For.SESSIONS,
         about="Server-sent events: volume, alert, studies, inbox, peers, settings, job",
         answers="text/event-stream",
         errors=("too-many-listeners",),

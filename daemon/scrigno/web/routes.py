@@ -28,7 +28,8 @@ class For(StrEnum):
     """Who may use a route."""
 
     ANYBODY = "anybody"
-    USERS = "users"
+    SESSIONS = "sessions"  # whoever came in, guests of a link or a launch token too
+    USERS = "users"  # whoever has an account
     ADMINISTRATORS = "administrators"
 
 
@@ -163,6 +164,9 @@ def _admit(route: Route, request: web.Request, rooms: Rooms) -> None:
         return
     caller = require_caller(request, rooms)
     request[CALLER] = caller
+    if caller.session.guest and route.allowed is For.USERS:
+        _record(route, request, rooms, NotAllowed.code)
+        raise NotAllowed("This is for people with an account.")
     needed = route.permission
     if needed is not None and needed not in caller.session.permissions:
         _record(route, request, rooms, NotAllowed.code)
