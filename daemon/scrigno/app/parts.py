@@ -152,6 +152,7 @@ async def start(config: BootConfig, logs: Logs, starter: Starter) -> Parts:
         frames=stores.frames,
         imaging=imaging,
         inbox=archive.inbox,
+        ingest=archive.ingest,
         jobs=jobs,
         keeper=archive.keeper,
         on_read=in_use.note_read,

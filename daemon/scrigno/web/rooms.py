@@ -16,6 +16,7 @@ from scrigno.archive.backups import IndexBackups
 from scrigno.archive.cases import Cases
 from scrigno.archive.inbox import Inbox
 from scrigno.archive.indexkeeper import IndexKeeper
+from scrigno.archive.ingest import Ingest
 from scrigno.archive.quarantine import Quarantine
 from scrigno.archive.replicate import Replicator
 from scrigno.archive.retention import Retention
@@ -133,6 +134,7 @@ class Rooms:
     frames: FrameCache
     imaging: ImagingPool
     inbox: Inbox
+    ingest: Ingest
     jobs: Jobs
     keeper: IndexKeeper
     logs: LogFiles

@@ -23,7 +23,7 @@ from .media import OCTETS, Offer, choose
 from .retrieve import path_of, sliced
 from .search import ranges_of
 from .streams import Multipart, Part, etag_of, headers_of, not_modified, range_of, send
-from .syntaxes import NATIVE
+from .syntaxes import NATIVE, is_video, media_of
 from .target import ROOT, target_of
 
 CHUNK_BYTES: Final = 1 << 20
@@ -55,9 +55,13 @@ class BulkData:
         if not _PATH.fullmatch(path):
             raise NotFound("There is no such bulk data.")
         instance = await self._source.instance(request, target_of(request))
-        if path in _PIXELS and instance.transfer_syntax_uid not in NATIVE:
+        film = is_video(instance.transfer_syntax_uid)
+        if path in _PIXELS and instance.transfer_syntax_uid not in NATIVE and not film:
             return await self._frames.every(request, rooms, instance)
-        offers = (*_OFFERS, Offer(media=_PDF)) if path == _DOCUMENT else _OFFERS
+        offers: tuple[Offer, ...] = (*_OFFERS, Offer(media=_PDF)) if path == _DOCUMENT else _OFFERS
+        if film and path in _PIXELS:
+            media = media_of(instance.transfer_syntax_uid)
+            offers = (Offer(media=media, multipart=True), Offer(media=media), *_OFFERS)
         offer, _ = choose(ranges_of(request), offers)
         etag = etag_of(instance.digest, "bulk", path)
         known = not_modified(request, etag)
@@ -68,6 +72,11 @@ class BulkData:
         return await _answer(request, value, offer, f"{path_of(instance)}/bulkdata/{path}", etag)
 
     async def _value(self, rooms: Rooms, instance: StoredInstance, path: str) -> _Value:
+        if path in _PIXELS and is_video(instance.transfer_syntax_uid):
+            film = await rooms.imaging.document(
+                lambda: rooms.retrieval.memfd(instance), key=instance.digest
+            )
+            return _Value(chunks=_read(film), size=film.size)
         if path in _PIXELS:
             try:
                 start, length = await self._source.pixel_value(instance)
@@ -87,6 +96,10 @@ async def _read(found: MemoryFile) -> AsyncGenerator[bytes, None]:
     with found:
         for offset in range(0, found.size, CHUNK_BYTES):
             yield found.read(offset, min(CHUNK_BYTES, found.size - offset))
+
+
+def _typed(media: str) -> str:
+    return f"{OCTETS}; transfer-syntax={EXPLICIT_LE}" if media == OCTETS else media
 
 
 async def _answer(
@@ -109,7 +122,7 @@ async def _answer(
             return await send(request, chunks, headers, status=status, length=size)
         multipart = Multipart()
         head = {
-            str(hdrs.CONTENT_TYPE): f"{OCTETS}; transfer-syntax={EXPLICIT_LE}",
+            str(hdrs.CONTENT_TYPE): _typed(offer.media),
             str(hdrs.CONTENT_LOCATION): ROOT + path,
             **place,
         }
@@ -117,6 +130,6 @@ async def _answer(
         async def parts() -> AsyncGenerator[Part, None]:
             yield Part(headers=head, chunks=chunks, size=size)
 
-        headers[hdrs.CONTENT_TYPE] = multipart.content_type(OCTETS)
+        headers[hdrs.CONTENT_TYPE] = multipart.content_type(offer.media)
         length = multipart.length([(head, size)])
         return await send(request, multipart.body(parts()), headers, status=status, length=length)

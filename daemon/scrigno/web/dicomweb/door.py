@@ -43,8 +43,11 @@ class Door:
     needs: Permission = Permission.VIEW
 
 
-def add_doors(app: web.Application, rooms: Rooms, doors: Iterable[Door]) -> None:
-    """Register the routes; OPTIONS of each path answers browsers that ask before they send."""
+def add_doors(app: web.Application, rooms: Rooms, doors: Iterable[Door], describe: Work) -> None:
+    """Register the routes; OPTIONS of each path answers browsers that ask before they send.
+
+    An OPTIONS that is no such question is answered by `describe` (PS3.18 section 8.9).
+    """
     methods: dict[str, set[str]] = {}
     for door in doors:
         app.router.add_route(door.method, door.path, _handler(door, rooms))
@@ -52,7 +55,8 @@ def add_doors(app: web.Application, rooms: Rooms, doors: Iterable[Door]) -> None
         if door.method == "GET":
             app.router.add_route("HEAD", door.path, _handler(door, rooms))
     for path, known in methods.items():
-        app.router.add_route("OPTIONS", path, _preflight(known))
+        described = _handler(Door(method="OPTIONS", path=path, work=describe), rooms)
+        app.router.add_route("OPTIONS", path, _preflight(known, described))
     app.on_response_prepare.append(_cross_origin(rooms))
 
 
@@ -73,12 +77,16 @@ def _handler(door: Door, rooms: Rooms) -> Callable[[web.Request], Awaitable[web.
 
 
 def _preflight(
-    methods: set[str],
+    methods: set[str], describe: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     allowed = ", ".join(sorted({*methods, "OPTIONS"} | ({"HEAD"} if "GET" in methods else set())))
 
-    async def answer(_: web.Request) -> web.StreamResponse:
-        return web.Response(status=204, headers={hdrs.ALLOW: allowed})
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers:
+            return web.Response(status=204, headers={hdrs.ALLOW: allowed})
+        response = await describe(request)
+        response.headers[hdrs.ALLOW] = allowed
+        return response
 
     return answer
 

@@ -19,7 +19,7 @@ from .media import AS_STORED, OCTETS, NotAcceptable, Range, fits
 from .retrieve import path_of, sliced
 from .search import ranges_of
 from .streams import Multipart, Part, etag_of, headers_of, not_modified, range_of, send
-from .syntaxes import DEFAULT_OF, MADE, NATIVE, media_of
+from .syntaxes import DEFAULT_OF, MADE, NATIVE, is_video, media_of
 from .target import MOST_FRAMES, ROOT, frames_of, target_of
 
 SMALL_BYTES = 4 << 20  # up to here a frame is answered in one piece
@@ -101,6 +101,11 @@ class Frames:
         instance: StoredInstance,
         wanted: tuple[int, ...],
     ) -> web.StreamResponse:
+        if is_video(instance.transfer_syntax_uid):
+            raise NotAcceptable(
+                "The object is a film, which has no frames to be had alone.",
+                next_step="Ask for its pixel data as bulk data, or for rendered as video/mp4.",
+            )
         ranges = ranges_of(request)
         etag = etag_of(instance.digest, str(wanted), str(ranges))
         known = not_modified(request, etag)

@@ -86,15 +86,18 @@ class Metadata:
 
         async def one(instance: StoredInstance) -> bytes:
             async with turns:
-                return await self._one(rooms, instance)
+                return await self._one(rooms, instance, alone=len(instances) == 1)
 
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(each)) for each in instances]
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(one(each)) for each in instances]
+        except BaseExceptionGroup as group_of:
+            raise group_of.exceptions[0] from None
         made = b",".join([task.result() for task in tasks])
         await rooms.frames.put(key, VARIANT, await asyncio.to_thread(zlib.compress, made, 1))
         return made
 
-    async def _one(self, rooms: Rooms, instance: StoredInstance) -> bytes:
+    async def _one(self, rooms: Rooms, instance: StoredInstance, *, alone: bool) -> bytes:
         path = f"{path_of(instance)}/bulkdata"
         pixels: tuple[str, str] | None = None
         try:
@@ -108,17 +111,36 @@ class Metadata:
             if isinstance(error, ImagingClosed):
                 raise
             pixels = None
-            content = await self._of_whole(rooms, instance, path)
+            content = await self._of_whole(rooms, instance, path, alone=alone)
         if len(content) > LARGE_BYTES:
             return await asyncio.to_thread(_completed, content, instance, pixels, path)
         return _completed(content, instance, pixels, path)
 
-    async def _of_whole(self, rooms: Rooms, instance: StoredInstance, path: str) -> bytes:
+    async def _of_whole(
+        self, rooms: Rooms, instance: StoredInstance, path: str, *, alone: bool
+    ) -> bytes:
         source = await rooms.retrieval.memfd(instance)
         try:
             return await rooms.imaging.metadata(source, bulk_uri=f"scrigno-bulk:{path}")
+        except ImagingClosed:
+            raise
+        except ImagingError:
+            if alone:
+                raise
+            return _least(instance)  # one object that nobody can describe does not hide the others
         finally:
             os.close(source)
+
+
+def _least(instance: StoredInstance) -> bytes:
+    """Return what the index knows of an object."""
+    known = {
+        "00080016": instance.sop_class_uid,
+        "00080018": instance.sop_instance_uid,
+        "0020000D": instance.study_instance_uid,
+        "0020000E": instance.series_instance_uid,
+    }
+    return msgspec.json.encode({tag: {"vr": "UI", "Value": [uid]} for tag, uid in known.items()})
 
 
 def _completed(

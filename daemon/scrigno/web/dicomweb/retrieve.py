@@ -45,6 +45,26 @@ class Retrieve:
         offer, _ = choose(ranges, offers)
         instances = await instances_of(request, rooms, target)
         fitting = [each for each in ranges if matches(each, offer)]
+        return await self._answer(request, rooms, instances, offer, fitting)
+
+    async def one(
+        self,
+        request: web.Request,
+        rooms: Rooms,
+        instance: StoredInstance,
+        ranges: Sequence[Range],
+    ) -> web.StreamResponse:
+        """Answer one object as a file."""
+        return await self._answer(request, rooms, [instance], _FILE, ranges)
+
+    async def _answer(
+        self,
+        request: web.Request,
+        rooms: Rooms,
+        instances: Sequence[StoredInstance],
+        offer: Offer,
+        fitting: Sequence[Range],
+    ) -> web.StreamResponse:
         found = [outgoing(each, fitting) for each in instances]
         objects = [each for each in found if each is not None]
         if not objects:
@@ -70,7 +90,7 @@ class Retrieve:
                 return await _file(request, rooms, objects[0], headers, etag, sent)
             status = 206 if partial else 200
             if offer is _ZIP:
-                return await _zip(request, rooms, objects, headers, target, status, sent)
+                return await _zip(request, rooms, objects, headers, status, sent)
             return await _parts(request, rooms, objects, headers, status, sent)
         finally:
             study = objects[0].instance.study_instance_uid
@@ -182,11 +202,11 @@ async def _zip(
     rooms: Rooms,
     objects: Sequence[Outgoing],
     headers: dict[str, str],
-    target: Target,
     status: int,
     sent: _Sent,
 ) -> web.StreamResponse:
     headers[hdrs.CONTENT_TYPE] = ZIP
+    target = target_of(request)
     name = target.instance or target.series or target.study
     headers[hdrs.CONTENT_DISPOSITION] = _named(f"{name}.zip")
     return await send(

@@ -1,21 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a request is about: the study, series, object and frames that its path names."""
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
 
 from scrigno.catalogue.records import StoredInstance
-from scrigno.core.uids import is_uid
 from scrigno.web.errors import NotFound, RequestRefused
 from scrigno.web.rooms import Rooms
 from scrigno.web.sight import sight_of
 
 MOST_FRAMES: Final = 10_000
 LAST_FRAME: Final = 1_000_000
+_PROXIED: Final = frozenset({"X-Forwarded-For", "X-Forwarded-Proto", "Forwarded", "Via"})
 ROOT: Final = "/dicom-web"
-ATTEMPTS: Final = 3
+# Objects whose UIDs are none by PS3.5 exist and are archived; nothing else stands in a path.
+_LIKE_A_UID: Final = re.compile(r"[0-9A-Za-z._-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +38,7 @@ def target_of(request: web.Request) -> Target:
     """Return what the path names; raises RequestRefused for what is no UID."""
     found = {name: request.match_info.get(name, "") for name in ("study", "series", "instance")}
     for name, uid in found.items():
-        if uid and not is_uid(uid):
+        if uid and not _LIKE_A_UID.fullmatch(uid):
             raise RequestRefused(f"What stands for the {name} in the path is no UID.")
     return Target(**found)
 
@@ -58,8 +60,18 @@ def frame_numbers(text: str) -> tuple[int, ...]:
 
 
 def base_of(request: web.Request) -> str:
-    """Return the URL of the service as the client sees it."""
-    return f"{request.scheme}://{request.host}{ROOT}"
+    """Return the URL of the service as the client sees it.
+
+    Some clients leave the port out of their Host header (RFC 9110 section 7.2 wants it there);
+    who comes straight to us, by no proxy, means the port that he reached.
+    """
+    host = request.host
+    if ":" not in host.rpartition("]")[2] and not _PROXIED & request.headers.keys():
+        reached = request.transport.get_extra_info("sockname") if request.transport else None
+        port = reached[1] if isinstance(reached, tuple) else 0
+        if port and port != (443 if request.scheme == "https" else 80):
+            host = f"{host}:{port}"
+    return f"{request.scheme}://{host}{ROOT}"
 
 
 async def instances_of(request: web.Request, rooms: Rooms, target: Target) -> list[StoredInstance]:
