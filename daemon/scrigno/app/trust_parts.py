@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Audit, syslog, webhooks, outgoing calls, https and the support bundle, as the settings want."""
 
-import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +30,7 @@ from scrigno.web.certificates import Certificates
 from scrigno.web.connections import Connections
 from scrigno.web.looks import Looks
 
+from .audit_ears import AuditEars
 from .facts import FactBook
 from .health_parts import HealthParts
 from .logs import Logs
@@ -38,8 +38,6 @@ from .pages import SecurePort
 from .starter import Starter
 from .stores import Common, Stores
 from .support import SupportBundle
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +71,9 @@ async def start_trust(
 ) -> TrustParts:
     """Make and start them; what was started is registered with `starter`. Raises DatabaseError."""
     _follow_audit_quota(settings, audit, common.bus)
+    ears = AuditEars(audit, settings, common.clock)
+    starter.on_stop("audit of arrivals", ears.close)
+    ears.listen(common.bus)
     outgoing = Outgoing(allowed=lambda: settings.current.outgoing.allowed)
     syslog = Forwarder(
         audit,

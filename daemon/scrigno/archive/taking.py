@@ -280,6 +280,7 @@ class Taking:
                     study_uid=study,
                     series_uid=admit.attributes.series.series_instance_uid,
                     sop_instance_uid=arrival.sop_instance_uid,
+                    source=arrival.origin.calling_ae or arrival.origin.user or arrival.origin.door,
                 )
             )
         return Receipt(

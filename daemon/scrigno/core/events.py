@@ -3,7 +3,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 log = logging.getLogger(__name__)
@@ -21,6 +21,7 @@ class InstanceStored(Event):
     study_uid: str
     series_uid: str
     sop_instance_uid: str
+    source: str = field(default="", compare=False)  # calling AE title, or who brought it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +102,61 @@ class AssociationRefused(Event):
     host: str
     code: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectRefused(Event):
+    """An image that a node sent was not kept; `code` is that of the error."""
+
+    calling_ae: str
+    host: str
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsHandshakeFailed(Event):
+    """A peer and the box did not agree on a secure connection."""
+
+    host: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerReplaced(Event):
+    """A worker process ended by itself and another one took its place."""
+
+    worker: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexRebuilt(Event):
+    """The index was made anew from the images themselves."""
+
+    instances: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeQueried(Event):
+    """A node asked what the archive holds and got so many answers."""
+
+    calling_ae: str
+    host: str
+    answers: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeRetrieved(Event):
+    """A node had objects sent: to itself (`get`) or to `destination` (`move`)."""
+
+    calling_ae: str
+    host: str
+    how: str
+    destination: str
+    study_uids: tuple[str, ...]
+    completed: int
+    failed: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -96,7 +96,7 @@ class Node:
         )
         self._admissions = Admissions(settings=settings, peers=peers, bus=bus, counters=counters)
         self._services = _services(
-            settings, ingest, catalogue, retrieval, imaging, counters, on_read
+            settings, ingest, catalogue, retrieval, imaging, counters, bus, on_read
         )
         self._listeners: dict[str, Listener] = {}
         self._changed = asyncio.Event()
@@ -246,6 +246,7 @@ def _services(
     retrieval: Retrieval,
     imaging: ImagingPool,
     counters: Counters,
+    bus: EventBus,
     on_read: Callable[[str], None],
 ) -> Services:
     def default_character_set() -> str:
@@ -254,7 +255,10 @@ def _services(
     return Services(
         ingest=ingest,
         query=QueryService(
-            catalogue, default_character_set=default_character_set, counters=counters
+            catalogue,
+            default_character_set=default_character_set,
+            counters=counters,
+            told=bus.publish,
         ),
         retrieve=RetrieveService(
             catalogue,
@@ -263,7 +267,9 @@ def _services(
             default_character_set=default_character_set,
             counters=counters,
             on_read=on_read,
+            told=bus.publish,
         ),
         settings=settings,
         counters=counters,
+        bus=bus,
     )

@@ -12,6 +12,7 @@ from scrigno.catalogue.query import FindQuery
 from scrigno.catalogue.records import FindRow
 from scrigno.core.counters import Counters
 from scrigno.core.errors import ScrignoError
+from scrigno.core.events import Event, NodeQueried
 from scrigno.dicomnet.service import Operation
 
 from .answers import AnswerWriter
@@ -36,11 +37,16 @@ class QueryService:
         *,
         default_character_set: Callable[[], str],
         counters: Counters,
+        told: Callable[[Event], None] = lambda _event: None,
     ) -> None:
-        """Ask `catalogue`; requests that name no character set are read with the default one."""
+        """Ask `catalogue`; requests that name no character set are read with the default one.
+
+        `told` hears of each query that was answered.
+        """
         self._catalogue = catalogue
         self._default_character_set = default_character_set
         self._counters = counters
+        self._told = told
 
     async def serve(
         self, operation: Operation, *, model: Model, options: QueryOptions, retrieve_ae: str
@@ -71,6 +77,14 @@ class QueryService:
                 await self._refuse(operation, Status.OUT_OF_RESOURCES, error)
             return
         self._counters.add("dicom_find_answers", answers)
+        association = operation.association
+        self._told(
+            NodeQueried(
+                calling_ae=association.request.calling_ae,
+                host=association.peer.host,
+                answers=answers,
+            )
+        )
 
     async def _stream(
         self, operation: Operation, query: FindQuery, writer: AnswerWriter, pending: Status

@@ -12,6 +12,7 @@ from scrigno.catalogue.catalogue import Catalogue
 from scrigno.catalogue.records import StoredInstance
 from scrigno.core.counters import Counters
 from scrigno.core.errors import ScrignoError
+from scrigno.core.events import Event, NodeRetrieved
 from scrigno.dicomnet.association import Association
 from scrigno.dicomnet.client import connect
 from scrigno.dicomnet.errors import DicomNetError
@@ -49,10 +50,11 @@ class RetrieveService:
         default_character_set: Callable[[], str],
         counters: Counters,
         on_read: Callable[[str], None] = lambda _study_uid: None,
+        told: Callable[[Event], None] = lambda _event: None,
     ) -> None:
         """Look objects up in `catalogue` and read them through `outgoing`.
 
-        `on_read` hears the UID of each study that is retrieved.
+        `on_read` hears the UID of each study that is retrieved, `told` of each retrieval.
         """
         self._catalogue = catalogue
         self._outgoing = outgoing
@@ -60,6 +62,7 @@ class RetrieveService:
         self._default_character_set = default_character_set
         self._counters = counters
         self._on_read = on_read
+        self._told = told
 
     async def get(self, operation: Operation, *, model: Model, options: QueryOptions) -> None:
         """Answer one C-GET; the peer must have taken the SCP role for what it wants."""
@@ -67,13 +70,16 @@ class RetrieveService:
         if instances is None:
             return
         tally = Tally(operation, len(instances), counters=self._counters)
-        await send(
-            deque(instances),
-            operation.association,
-            self._outgoing,
-            tally,
-            priority=operation.command.priority,
-        )
+        try:
+            await send(
+                deque(instances),
+                operation.association,
+                self._outgoing,
+                tally,
+                priority=operation.command.priority,
+            )
+        finally:  # also when the node went away in the middle: what left the box has left it
+            self._tell("get", operation, instances, tally)
         if operation.association.alive:
             await tally.finish()
 
@@ -91,11 +97,36 @@ class RetrieveService:
             return
         tally = Tally(operation, len(instances), counters=self._counters)
         words = ""
-        for batch in batches(instances, MAX_CONTEXTS):
-            words = (
-                await self._deliver(deque(batch), destination, operation, tally, admission) or words
-            )
+        try:
+            for batch in batches(instances, MAX_CONTEXTS):
+                words = (
+                    await self._deliver(deque(batch), destination, operation, tally, admission)
+                    or words
+                )
+        finally:
+            self._tell("move", operation, instances, tally, destination.ae_title)
         await tally.finish(words)
+
+    def _tell(
+        self,
+        how: str,
+        operation: Operation,
+        instances: Sequence[StoredInstance],
+        tally: Tally,
+        destination: str = "",
+    ) -> None:
+        association = operation.association
+        self._told(
+            NodeRetrieved(
+                calling_ae=association.request.calling_ae,
+                host=association.peer.host,
+                how=how,
+                destination=destination,
+                study_uids=tuple(dict.fromkeys(each.study_instance_uid for each in instances)),
+                completed=tally.completed,
+                failed=len(tally.failed_uids),
+            )
+        )
 
     async def _deliver(
         self,

@@ -12,6 +12,7 @@ from scrigno.archive.ingest import Ingest, Reception, StoreOutcome
 from scrigno.catalogue.records import Origin
 from scrigno.core.counters import Counters
 from scrigno.core.errors import ScrignoError
+from scrigno.core.events import EventBus, ObjectRefused
 from scrigno.dicomnet.service import Command, Response, StoreSink
 from scrigno.settings.schema import Right, UnknownSopClasses
 from scrigno.settings.store import SettingsStore
@@ -35,11 +36,13 @@ class Storage:
         ingest: Ingest,
         settings: SettingsStore,
         counters: Counters,
+        bus: EventBus,
     ) -> None:
         """Take images from the node that was admitted."""
         self._ingest = ingest
         self._settings = settings
         self._counters = counters
+        self._bus = bus
         self.admitted(admission)
 
     def admitted(self, admission: Admission) -> None:
@@ -96,6 +99,11 @@ class Storage:
 
     def _refuse(self, status: Status, code: str, reason: str) -> Response:
         self._counters.add("dicom_store_refused", code=code, status=f"{status:04X}")
+        self._bus.publish(
+            ObjectRefused(
+                calling_ae=self._calling_ae, host=self._origin.address, code=code, reason=reason
+            )
+        )
         log.warning("store from %r: refused with %04X: %s", self._calling_ae, status, reason)
         return Response(status, comment(reason))
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from scrigno.archive.ingest import Ingest
 from scrigno.core.counters import Counters
+from scrigno.core.events import EventBus
 from scrigno.dicomnet import dimse
 from scrigno.dicomnet.association import Association
 from scrigno.dicomnet.service import CloseReason, Command, Operation, Response, StoreSink
@@ -42,6 +43,7 @@ class Services:
     retrieve: RetrieveService
     settings: SettingsStore
     counters: Counters
+    bus: EventBus
 
 
 class Visitor:
@@ -65,6 +67,7 @@ class Visitor:
             ingest=services.ingest,
             settings=services.settings,
             counters=services.counters,
+            bus=services.bus,
         )
         self.store_sink: Callable[[Command, str, Callable[[], None]], StoreSink | Response] = (
             self._storage.sink

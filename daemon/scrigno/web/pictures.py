@@ -22,7 +22,7 @@ from .bodies import number
 from .errors import NotFound, RequestRefused
 from .rooms import Rooms
 from .routes import Route
-from .sight import sight_of
+from .sight import looked, sight_of
 from .studies_api import uid_of
 
 THUMBNAIL_PX: Final = 192
@@ -178,7 +178,7 @@ class PictureRoutes:
         instance = await rooms.catalogue.instance(uid_of(request), within=sight_of(request))
         if instance is None:
             raise NotFound("There is no such object.")
-        rooms.on_read(instance.study_instance_uid)
+        looked(request, rooms, instance.study_instance_uid)
         return _response(await self._pictures.get(instance, look))
 
     async def get_study_thumbnail(self, request: web.Request, rooms: Rooms) -> Any:

@@ -46,3 +46,11 @@ def require_everything(request: web.Request) -> None:
             "Your account sees only some studies, and this concerns all of them.",
             next_step="Ask an administrator, or somebody who sees every study.",
         )
+
+
+def looked(request: web.Request, rooms: Rooms, study_uid: str) -> None:
+    """Tell archive and trail that the caller looks at a study; on routes that need a log-in."""
+    rooms.on_read(study_uid)
+    session = caller_of(request).session
+    address = {"address": session.address} if session.address else None
+    rooms.looks.note(session.id, session.account.name, study_uid, details=address)

@@ -24,11 +24,11 @@ from scrigno.core.sight import Sight
 from scrigno.core.uids import is_uid
 
 from .answers import PersonNameAnswer, at, moment, person
-from .errors import NotFound, RequestRefused
+from .errors import NotFound, NotPossible, RequestRefused
 from .rooms import Rooms
 from .routes import Route, Unaudited
 from .shapes import NO_NULL, Answer, Body, Moment, Query, path_of, query_of, read_body
-from .sight import sight_of
+from .sight import looked, sight_of
 
 LARGEST_PAGE: Final = 500
 FARTHEST_OFFSET: Final = 1_000_000_000
@@ -256,6 +256,9 @@ def _filters(request: web.Request) -> Iterable[ListFilter]:
 async def search_studies(request: web.Request, rooms: Rooms) -> Any:
     """Return a page of the list, asked for by a body, so that no name stands in a URL."""
     body = await read_body(request, StudySearchBody)
+    for each in body.filters:
+        if each.operator is FilterOperator.RANGE and len(each.values) != len(("from", "to")):
+            raise NotPossible("A range has two values; an empty one is open.")
     filters = [
         ListFilter(field=each.field, operator=each.operator, values=tuple(each.values))
         for each in body.filters
@@ -306,7 +309,7 @@ async def get_study(request: web.Request, rooms: Rooms) -> Any:
     found = await rooms.catalogue.study(path_of(request)["uid"], within=sight_of(request))
     if found is None:
         raise NotFound("There is no such study.")
-    rooms.on_read(found.study.study_instance_uid)
+    looked(request, rooms, found.study.study_instance_uid)
     (line,) = await lines_of([found.study], rooms)
     return StudyDetailAnswer(study=line, series=[_series(each) for each in found.series])
 
@@ -331,7 +334,7 @@ ROUTES: Final = (
         about="The same with the query in the body, so that no patient's name stands in a URL",
         body=StudySearchBody, answer=StudyPageAnswer,
         audit=Unaudited("a search changes nothing; looking at a study is recorded"),
-        errors=("bad-request", "unknown-study-column"),
+        errors=("bad-request", "not-possible", "unknown-study-column"),
     ),
     Route(
         method="GET", path="/studies/columns", work=list_columns, allowed=Permission.VIEW,
