@@ -57,8 +57,9 @@ async def test_one_series_is_deleted_and_purged_only_when_its_number_is_repeated
     path = f"/studies/{study}/series/{series}"
     made = await anna.json("DELETE", path, json={"reason": "wrong patient"})
     assert made["scope"] == "series"
-    for body in ({}, {"json": {"id": made["id"] + 1}}, {"json": {"id": True}}):
-        refused = await anna.json("DELETE", f"/trash/{made['id']}", status=400, **body)
+    wrong = {"json": {"id": made["id"] + 1}}
+    for body, status in (({}, 400), (wrong, 409), ({"json": {"id": True}}, 400)):
+        refused = await anna.json("DELETE", f"/trash/{made['id']}", status=status, **body)
         assert str(made["id"]) in refused["next_step"]
     await anna.ask("DELETE", f"/trash/{made['id']}", status=204, json={"id": made["id"]})
     assert (await anna.json("GET", "/trash"))["items"] == []

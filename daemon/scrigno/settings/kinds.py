@@ -60,6 +60,9 @@ def _wrong(node: Node, path: Path, problems: list[Problem], allowed: str) -> Bad
 
 
 def _is_scalar(node: Node) -> bool:
+    """Tell whether the node is a text: in YAML as it was written, in JSON only in quotes."""
+    if node.line is None:
+        return isinstance(node.value, str)
     return node.value is not None and not isinstance(node.value, dict | list)
 
 

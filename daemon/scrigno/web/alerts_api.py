@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Alerts: what is open, what was, who has seen it, who is told (SPEC AD-11)."""
 
-from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 from aiohttp import web
@@ -23,11 +22,13 @@ from .shapes import (
     Body,
     Id,
     Moment,
+    Time,
     limit_of,
     path_of,
     query_of,
     read_body,
     read_optional_body,
+    time_of,
 )
 
 _ADMIN: Final = For.ADMINISTRATORS
@@ -136,7 +137,7 @@ class AcknowledgeBody(Body):
 class SilenceBody(Body):
     """What is to be kept quiet, and until when; at least one of the others is given."""
 
-    until: datetime
+    until: Time
     alert_id: Id | None = None
     code: Annotated[str, Meta(max_length=64, pattern=ONE_LINE)] = ""
     subject: Annotated[str, Meta(max_length=200, pattern=ONE_LINE)] = ""
@@ -226,7 +227,7 @@ async def silence_alerts(request: web.Request, rooms: Rooms) -> Any:
     body = await read_body(request, SilenceBody)
     audited(request, body.code or body.subject or str(body.alert_id or ""))
     silenced = rooms.alerts.silence(
-        until=body.until if body.until.tzinfo else body.until.replace(tzinfo=UTC),
+        until=time_of(body.until, "until"),
         user=author_of(request),
         alert_id=body.alert_id,
         code=body.code,
@@ -291,7 +292,7 @@ ROUTES: Final = (
         method="POST", path="/alerts/silences", work=silence_alerts, allowed=_ADMIN,
         about="Tell nobody about an alert, a code or a subject until a moment",
         body=SilenceBody, answer=SilencedAnswer, audit="alerts-silenced",
-        errors=("command-refused",),
+        errors=("command-refused", "not-possible"),
     ),
     Route(
         method="DELETE", path=r"/alerts/silences/{id:\d+}", work=end_silence, allowed=_ADMIN,

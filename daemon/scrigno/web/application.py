@@ -18,6 +18,7 @@ from . import (
     care_api,
     copies_api,
     dicom_api,
+    import_api,
     inbox_api,
     index_api,
     jobs_api,
@@ -32,6 +33,7 @@ from . import (
     tls_api,
     tokens_api,
     trash_api,
+    uploads_api,
     webhooks_api,
 )
 from .bodies import LARGEST_BYTES
@@ -43,7 +45,7 @@ from .openapi import openapi
 from .pages import Pages
 from .pictures import PictureRoutes, Pictures
 from .rooms import Rooms
-from .routes import API, Route, add_routes
+from .routes import API, Route, add_end, add_routes
 
 
 def build_app(rooms: Rooms, *, pages_folder: Path) -> web.Application:
@@ -67,6 +69,7 @@ def build_app(rooms: Rooms, *, pages_folder: Path) -> web.Application:
     add_dicomweb(app, rooms)
     document = openapi(routes, scrigno.__version__)
     app.router.add_get(f"{API}/openapi.json", _answering(lambda: web.json_response(document)))
+    add_end(app)
     app.router.add_get("/healthz", _answering(lambda: box_api.health(rooms)))
     app.router.add_get("/metrics", _answering(lambda: box_api.metrics(rooms)))
     pages = Pages(pages_folder)
@@ -120,6 +123,8 @@ def all_routes(pictures: Pictures) -> list[Route]:
         *webhooks_api.ROUTES,
         *tls_api.ROUTES,
         *jobs_api.ROUTES,
+        *import_api.ROUTES,
+        *uploads_api.ROUTES,
     ]
 
 

@@ -90,6 +90,18 @@ class BodyTooSlow(RequestRefused):
     code = "body-too-slow"
 
 
+class NotRepeated(RequestRefused):
+    """What is removed for good must be named twice."""
+
+    code = "not-repeated"
+
+
+class NotPossible(RequestRefused):
+    """The request has the right shape and says something that cannot be."""
+
+    code = "not-possible"
+
+
 class AuditUnreadable(ScrignoError):
     """The disk does not give the audit trail back."""
 
@@ -111,6 +123,7 @@ class TooManyListeners(ScrignoError):
 STATUS: Final[Mapping[str, int]] = {
     "access-denied": 403,
     "already-claimed": 409,
+    "archive-dangerous": 422,
     "audit-unreadable": 503,
     "bad-body": 400,
     "bad-multipart": 400,
@@ -164,6 +177,8 @@ STATUS: Final[Mapping[str, int]] = {
     "not-dicom": 422,
     "not-found": 404,
     "not-logged-in": 401,
+    "not-possible": 422,
+    "not-repeated": 409,
     "not-taken-in": 503,
     "nothing-to-delete": 404,
     "object-too-large": 413,
@@ -174,6 +189,7 @@ STATUS: Final[Mapping[str, int]] = {
     "password-expired": 401,
     "provider-refused": 403,
     "provider-unavailable": 503,
+    "place-not-allowed": 403,
     "query-interrupted": 503,
     "query-too-large": 413,
     "range-not-satisfiable": 416,
@@ -183,6 +199,8 @@ STATUS: Final[Mapping[str, int]] = {
     "second-factor-refused": 409,
     "settings-changed-meanwhile": 409,
     "shutting-down": 503,
+    "source-gone": 409,
+    "source-refused": 422,
     "spare-full": 507,
     "staging-failed": 503,
     "staging-full": 507,
@@ -201,12 +219,16 @@ STATUS: Final[Mapping[str, int]] = {
     "unknown-parameter": 400,
     "unknown-peer": 404,
     "unknown-revision": 404,
+    "unknown-upload": 404,
     "unknown-role": 404,
     "unknown-study-column": 400,
     "unknown-webhook": 404,
     "unsupported-key": 400,
     "unsupported-media-type": 415,
     "unsupported-transfer-syntax": 422,
+    "upload-conflict": 409,
+    "upload-damaged": 422,
+    "uploads-full": 507,
     "volume-error": 503,
     "weak-password": 422,
     "web-connections-exhausted": 503,

@@ -297,6 +297,6 @@ ROUTES: Final = (
         allowed=Permission.DELETE,
         about="Remove a rejected object for good; the number is repeated in the body",
         body=RepeatedBody, answer=None, audit=Own("inbox-purged"),
-        errors=("bad-body", "decision-refused"),
+        errors=("decision-refused", "not-repeated"),
     ),
 )  # fmt: skip

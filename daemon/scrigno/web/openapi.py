@@ -13,7 +13,7 @@ from scrigno.access.permissions import Permission
 from .errors import PROBLEM_TYPE, STATUS
 from .routes import For, Route, Untyped
 from .settings_documents import COMPONENTS
-from .shapes import Binary
+from .shapes import MOST_REPEATED, Binary
 
 REF: Final = "#/components/schemas/{name}"
 INTERNAL: Final = "internal-error"
@@ -121,7 +121,7 @@ def _parameters(route: Route, schemas: _Schemas) -> list[dict[str, Any]]:
         for key in keys:
             schema = schemas.of(key.type())
             if key.many:
-                schema = {"type": "array", "items": schema, "maxItems": 200}
+                schema = {"type": "array", "items": schema, "maxItems": MOST_REPEATED}
             if key.default is not None:
                 schema = {**schema, "default": key.default}
             one: dict[str, Any] = {"name": key.name, "in": place, "schema": schema}

@@ -133,9 +133,35 @@ def audited(request: web.Request, subject: str = "", **details: str) -> None:
 
 
 def add_routes(app: web.Application, rooms: Rooms, routes: Iterable[Route]) -> None:
-    """Register the routes behind their guards."""
+    """Register the routes behind their guards.
+
+    A path that exists answers 405 to every method it has not, one that does not exist 404, both
+    whatever pages are served beside the API.
+    """
+    by_path: dict[str, list[Route]] = {}
     for route in routes:
-        app.router.add_route(route.method, API + route.path, _handler(route, rooms))
+        # numbers are read by the frame, so that what is none is not found instead of not allowed
+        by_path.setdefault(route.path.replace(r":\d+}", "}"), []).append(route)
+    for path, some in by_path.items():
+        for route in some:
+            app.router.add_route(route.method, API + path, _handler(route, rooms))
+        app.router.add_route("*", API + path, _refusing({route.method for route in some}))
+
+
+def add_end(app: web.Application) -> None:
+    """Answer 404 below the API where nothing is; registered after everything else of it."""
+    app.router.add_route("*", API + "/{rest:.*}", _nowhere)
+
+
+def _refusing(methods: set[str]) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def refuse(request: web.Request) -> web.StreamResponse:
+        raise web.HTTPMethodNotAllowed(request.method, methods)
+
+    return refuse
+
+
+async def _nowhere(_: web.Request) -> web.StreamResponse:
+    raise web.HTTPNotFound
 
 
 def _handler(route: Route, rooms: Rooms) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:

@@ -8,6 +8,7 @@ stands in the OpenAPI document, so the three cannot differ.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
@@ -15,13 +16,14 @@ from aiohttp import web
 from msgspec import Meta
 
 from .bodies import SMALL_BYTES, read_bytes
-from .errors import BadBody, NotFound, RequestRefused, UnknownParameter
+from .errors import BadBody, NotFound, NotPossible, RequestRefused, UnknownParameter
 
 DEEPEST: Final = 32  # objects and lists inside each other in one body
-MOST_REPEATED: Final = 200
+MOST_REPEATED: Final = 32
 _STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
 _INTEGER: Final = re.compile(r"-?[0-9]{1,18}")
 _NUMBER: Final = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?([eE][+-]?[0-9]{1,2})?")
+_LARGEST: Final = 2**53
 _SEE: Final = "The document at /viewer/api/openapi.json says what the body may be."
 _WHERE: Final = re.compile(r"^(.*?)(?: - at `\$\.?(.*)`)?$", re.DOTALL)
 
@@ -38,6 +40,15 @@ Text = Annotated[str, Meta(max_length=1024, pattern=NO_NULL)]
 LongText = Annotated[str, Meta(max_length=16384, pattern=NO_NULL)]
 Uid = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[0-9]+(\.[0-9]+)*$(?!\n)")]
 Moment = Annotated[str, Meta(max_length=40, extra_json_schema={"format": "date-time"})]
+# A time in a body; read by `time_of`.
+Time = Annotated[
+    str,
+    Meta(
+        max_length=40,
+        pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:\d\d)?$(?!\n)",
+        extra_json_schema={"format": "date-time"},
+    ),
+]
 # Numbers. JavaScript holds whole numbers up to 2**53 - 1.
 Id = Annotated[int, Meta(ge=1, le=2**53 - 1)]
 Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
@@ -61,6 +72,15 @@ class Binary:
 
 class Nothing(Body):
     """A body that may be left out and says nothing."""
+
+
+def time_of(text: str, name: str) -> datetime:
+    """Return the moment that a Time says, in UTC where it says no zone; raises NotPossible."""
+    try:
+        found = datetime.fromisoformat(text)
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise NotPossible(f"{name} is no moment of the calendar.") from error
 
 
 def encoded(answer: Any) -> bytes:
@@ -107,11 +127,29 @@ def parse(content: bytes, shape: type[B]) -> B:
     """Return JSON as `shape`; raises BadBody."""
     _require_shallow(content)
     try:
-        return msgspec.json.decode(content, type=shape)
+        try:
+            return msgspec.json.decode(content, type=shape)
+        except msgspec.ValidationError as error:
+            if "got `float`" not in str(error):
+                raise
+        # to JSON Schema 2.0 is a whole number
+        return msgspec.convert(_whole(msgspec.json.decode(content)), type=shape)
     except msgspec.ValidationError as error:
         raise bad_field(error) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadBody("The body is not valid JSON.") from error
+
+
+def _whole(value: Any) -> Any:
+    match value:
+        case dict():
+            return {name: _whole(each) for name, each in value.items()}
+        case list():
+            return [_whole(each) for each in value]
+        case float() if value.is_integer() and abs(value) < _LARGEST:
+            return int(value)
+        case _:
+            return value
 
 
 def bad_field(error: msgspec.ValidationError) -> BadBody:

@@ -12,7 +12,7 @@ from scrigno.archive.trash import Restored
 from scrigno.catalogue.trash_items import TrashItem
 
 from .answers import PersonNameAnswer, at, moment, person
-from .errors import BadBody
+from .errors import BadBody, NotRepeated
 from .rooms import Rooms, author_of
 from .routes import For, Own, Route
 from .shapes import (
@@ -224,16 +224,15 @@ async def purge_trash(request: web.Request, rooms: Rooms) -> Any:
 
 
 async def require_repeated(request: web.Request, wanted: int) -> None:
-    """Raise BadBody unless the body repeats the number of what is to go for good."""
+    """Raise NotRepeated unless the body repeats the number of what is to go for good."""
+    step = f'Repeat its number in the body: {{"id": {wanted}}}.'
     try:
         repeated = (await read_body(request, RepeatedBody)).id
-    except BadBody:
-        repeated = 0
+    except BadBody as error:
+        error.next_step = step
+        raise
     if repeated != wanted:
-        raise BadBody(
-            "What is removed for good cannot be brought back.",
-            next_step=f'Repeat its number in the body: {{"id": {wanted}}}.',
-        )
+        raise NotRepeated("What is removed for good cannot be brought back.", next_step=step)
 
 
 async def get_retention_plan(request: web.Request, rooms: Rooms) -> Any:
@@ -286,7 +285,8 @@ ROUTES: Final = (
     Route(
         method="DELETE", path=r"/trash/{id:\d+}", work=purge_trash, allowed=Permission.DELETE,
         about="Remove it for good, now; its number is repeated in the body",
-        body=RepeatedBody, answer=None, audit=Own("trash-purge"), errors=("trash-refused",),
+        body=RepeatedBody, answer=None, audit=Own("trash-purge"),
+        errors=("trash-refused", "not-repeated"),
     ),
     Route(
         method="GET", path="/retention/plan", work=get_retention_plan,
