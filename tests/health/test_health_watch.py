@@ -52,6 +52,7 @@ class Story:
         self.rules = MachineRules()
         self.changes = 0
         self.events: list[tuple[str, Mapping[str, object]]] = []
+        self.subjects: list[tuple[str, str]] = []  # code and subject of each event
         self.told: list[tuple[str, str]] = []  # conditions in the order they came
         self.watch = self.new_watch()
 
@@ -63,9 +64,13 @@ class Story:
             volumes=lambda: self.volumes,
             rules=lambda: self.rules,
             on_change=self._changed,
-            on_event=lambda code, subject, values: self.events.append((code, values)),
+            on_event=self._event,
             paces=paces,
         )
+
+    def _event(self, code: str, subject: str, values: Mapping[str, object]) -> None:
+        self.events.append((code, values))
+        self.subjects.append((code, subject))
 
     def _changed(self) -> None:
         self.changes += 1
@@ -161,8 +166,12 @@ async def test_a_disk_is_pulled_replaced_and_rebuilt_to_the_end(story: Story) ->
     accepted = await story.watch.accept_topology()
     assert {one.subject for one in accepted} == {"md0", "S2", "S4"}
     assert story.shown() == set()
-    (event,) = story.events
-    assert event[0] == "topology-changed"
+    pulled, inserted, event = story.events
+    assert (pulled[0], inserted[0], event[0]) == (
+        "disk-pulled",
+        "disk-inserted",
+        "topology-changed",
+    )
     assert "member-replaced md0" in str(event[1]["reason"])
     await story.begin()
     assert story.shown() == set()
@@ -689,3 +698,37 @@ async def test_disks_that_cannot_be_seen_are_not_accepted(tmp_path: Path) -> Non
     finally:
         await story.watch.close()
         await story.watch.close()
+
+
+@pytest.mark.spec("AD-11", "ST-3")
+async def test_disks_that_are_taken_out_and_put_in_are_told_once(story: Story) -> None:
+    assert story.events == []  # what was there at the start came from nowhere
+    story.machine.pull("S2")
+    await story.pass_time(5, "storage")
+    await story.pass_time(5, "storage")
+    assert story.subjects == [("disk-pulled", "S2")]
+    ((_, values),) = story.events
+    assert "md0" in str(values["reason"])
+    story.machine.insert("S7")
+    await story.pass_time(5, "storage")
+    assert story.subjects[1:] == [("disk-inserted", "S7")]
+    story.machine.pull("S7")  # nobody used it
+    await story.pass_time(5, "storage")
+    assert len(story.events) == 2
+    await story.begin()  # a start of the daemon is no disk put in
+    assert len(story.events) == 2
+
+
+@pytest.mark.spec("AD-11")
+async def test_the_last_warning_of_the_ups_is_told_once(story: Story) -> None:
+    story.rules = replace(story.rules, ups="ups@localhost")
+    story.machine.set_power(UpsPower.BATTERY, charge_percent=8, low=True)
+    await story.pass_time(5, "ups")
+    assert story.events == []  # low, and not asked to stop yet
+    state = story.machine.ups_state
+    story.machine.ups_state = replace(state, words=frozenset({"OB", "LB", "FSD"}))
+    await story.pass_time(5, "ups")
+    await story.pass_time(5, "ups")
+    assert story.events == [("ups-shutdown", {"reason": "FSD LB OB"})]
+    assert story.subjects == [("ups-shutdown", "ups@localhost")]
+    assert story.watch.power_failing()

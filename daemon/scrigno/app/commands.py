@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from scrigno import __version__
+from scrigno.core.events import IndexRebuilt
 from scrigno.web.answers import moment
 
 from .care_commands import CareCommands
@@ -138,6 +139,8 @@ class Commands:
                 progress=lambda done, total: progress(done, total, "files"),
             )
             await self._parts.archive.cases.sync()  # what was decided by hand is decided again
+            instances = (await self._parts.catalogue.totals()).instances
+            self._parts.bus.publish(IndexRebuilt(instances=instances))
         seconds = asyncio.get_running_loop().time() - began
         return {**asdict(report), "seconds": round(seconds, 3)}
 

@@ -25,6 +25,7 @@ from scrigno.volumes.states import READABLE_STATES, ErrorKind, VolumeError
 from scrigno.volumes.volume import Volume, Volumes
 
 from .facts import FactBook
+from .mishaps import Mishaps
 from .starter import Starter
 from .stores import Common
 
@@ -96,6 +97,7 @@ async def start_health(
     sources.add("alert history", history.conditions)
     starter.on_stop("alert sources", sources.close)
     sources.start()
+    Mishaps(book).listen(bus)
     bus.subscribe(VolumeChanged, lambda _event: sources.nudge())
     bus.subscribe(SettingsChanged, lambda _event: dispatcher.reconfigure())
     audit.record("scrigno", "application-start", "scrigno")

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Final
 
 from scrigno import __version__
+from scrigno.core.clock import SystemClock
 from scrigno.core.errors import CommandError, ConfigError, ScrignoError
 from scrigno.settings.boot import load_config
 from scrigno.settings.schema import BootConfig
 
 from .commands import Commands
 from .control import ControlServer
+from .last_run import LastRun
 from .lock import StateLock
 from .logs import Logs
 from .notify import keep_alive, notify
@@ -68,8 +70,13 @@ async def _run(config: BootConfig, logs: Logs, welcome_for: Path | None) -> int:
         loop.add_signal_handler(number, stop.set)
     log.info("scrigno %s starts, process %d", __version__, os.getpid())
     starter = Starter()
+    last_run = LastRun(config.state_dir, SystemClock())
+    crashed = await asyncio.to_thread(last_run.begin)
+    in_order = False
     try:
         parts = await start(config, logs, starter)
+        if crashed:
+            parts.health.book.raise_once("service-crashed", values={"reason": crashed})
         control = ControlServer(config.state_dir, Commands(parts).table())
         starter.on_stop("control socket", control.close)
         await control.start()
@@ -84,8 +91,14 @@ async def _run(config: BootConfig, logs: Logs, welcome_for: Path | None) -> int:
         notify("STOPPING=1")
         log.info("scrigno stops")
         parts.facts.stopping = True
+        in_order = True
+    except ScrignoError:
+        in_order = True  # what keeps it from starting is told, and nothing crashed
+        raise
     finally:
         await starter.stop()
+        if in_order:
+            await asyncio.to_thread(last_run.end)
     log.info("scrigno has stopped")
     return DONE
 

@@ -27,7 +27,7 @@ from scrigno.catalogue.schema import INDEX_SCHEMA
 from scrigno.core.clock import Clock
 from scrigno.core.counters import Counters
 from scrigno.core.errors import CommandError, ScrignoError
-from scrigno.core.events import EventBus, VolumeChanged
+from scrigno.core.events import EventBus, IndexRebuilt, VolumeChanged
 from scrigno.db import file as database_file
 from scrigno.db.errors import (
     DatabaseDamaged,
@@ -492,6 +492,8 @@ class IndexKeeper:
         if due.rebuild:
             await self._rebuilder.rebuild(progress=self._progressed)
             await self._keep_due(replace(due, rebuild=False))
+            instances = (await self._catalogue.totals()).instances
+            self._bus.publish(IndexRebuilt(instances=instances))
         report = await self._reconciler.reconcile(fix=True, progress=self._progressed)
         skipped = set(report.skipped)
         kept = 0

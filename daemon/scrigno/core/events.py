@@ -160,6 +160,39 @@ class NodeRetrieved(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectRefused(Event):
+    """An image that a node sent was not kept; `code` is that of the error."""
+
+    calling_ae: str
+    host: str
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsHandshakeFailed(Event):
+    """A peer and the box did not agree on a secure connection."""
+
+    host: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerReplaced(Event):
+    """A worker process ended by itself and another one took its place."""
+
+    worker: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexRebuilt(Event):
+    """The index was made anew from the images themselves."""
+
+    instances: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VolumeChanged(Event):
     """A volume went from one state to another."""
 

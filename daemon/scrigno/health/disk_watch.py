@@ -116,7 +116,7 @@ class DiskLook:
                 serial=serial,
                 model=disk.model,
                 name=disk.name,
-                used_by=_users(disk, topology),
+                used_by=users_of(disk, topology),
                 smart=smart,
                 risen=memory.risen,
                 heat=self._heat_of(disk, smart),
@@ -152,7 +152,8 @@ def name_of(disk: BlockDevice) -> str:
     return disk.serial or disk.disk or disk.name
 
 
-def _users(disk: BlockDevice, topology: Topology | None) -> tuple[str, ...]:
+def users_of(disk: BlockDevice, topology: Topology | None) -> tuple[str, ...]:
+    """Return what stands on a disk, in words."""
     if topology is None or disk.disk is None:
         return ()
     known = KnownDisk(

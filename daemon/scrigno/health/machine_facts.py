@@ -61,6 +61,11 @@ class UpsFacts:
         return self.last is not None and self.last.power is UpsPower.BATTERY
 
     @property
+    def asks_to_stop(self) -> bool:
+        """Tell whether it has given its last warning (upsmon(8), FSD)."""
+        return self.last is not None and "FSD" in self.last.words
+
+    @property
     def low(self) -> bool:
         """Tell whether the power can end at any moment.
 
@@ -71,7 +76,7 @@ class UpsFacts:
             return False
         if self.silence and self.on_battery and self.silent_s >= UPS_DEAD_S:
             return True
-        return (self.on_battery and self.last.battery_low) or "FSD" in self.last.words
+        return (self.on_battery and self.last.battery_low) or self.asks_to_stop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -155,6 +155,11 @@ class StorageLook:
         return list(found.values())
 
     @property
+    def looked(self) -> bool:
+        """Tell whether the disks were ever seen."""
+        return self._view is not None
+
+    @property
     def disks(self) -> tuple[BlockDevice, ...]:
         """Return the disks that are there now."""
         if self._view is None:

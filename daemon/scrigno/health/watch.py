@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from scrigno.core.errors import CommandError
+from scrigno.host.blockdevices import BlockDevice
 from scrigno.host.facts import NotAvailable
 from scrigno.host.machine import Machine, Watching
 from scrigno.host.reader import Reader
@@ -24,7 +25,7 @@ from scrigno.host.topology import Difference
 from . import machine_memory
 from .certificates import read_certificate
 from .conditions import Condition, condition, in_order
-from .disk_watch import DiskLook
+from .disk_watch import DiskLook, name_of, users_of
 from .forecast import Forecast, SpaceSample, forecast
 from .machine_facts import (
     CertificateFacts,
@@ -151,7 +152,7 @@ class MachineWatch:
             "tools": Source("arrays told by tools", paces.tools, self._storage.ask_tools),
             "smart": Source("SMART", paces.smart, self._disks.ask_smart),
             "heat": Source("temperatures", paces.heat, self._disks.ask_heat),
-            "ups": Source("the UPS", paces.ups, self._ups.ask),
+            "ups": Source("the UPS", paces.ups, self._ask_ups),
             "clock": Source("the clock", paces.clock, self._clock.ask),
             "certificates": Source("certificates", paces.certificates, self._ask_certificates),
             "resources": Source("memory and load", paces.resources, self._ask_resources),
@@ -274,13 +275,39 @@ class MachineWatch:
     # the sources --------------------------------------------------------------------------------
 
     async def _ask_storage(self) -> Failures:
-        before = {disk.disk for disk in self._storage.disks}
+        before = {str(disk.disk): disk for disk in self._storage.disks if disk.disk}
+        known = self._storage.looked
         if self._watching is not None:
             self._watching.renew()
         failures = await self._storage.ask_kernel()
-        if {disk.disk for disk in self._storage.disks} - before:
+        now = {str(disk.disk): disk for disk in self._storage.disks if disk.disk}
+        if now.keys() - before.keys():
             self.sources["smart"].wake()
             self.sources["heat"].wake()
+        if known:
+            self._came_and_went(before, now)
+        return failures
+
+    def _came_and_went(
+        self, before: Mapping[str, BlockDevice], now: Mapping[str, BlockDevice]
+    ) -> None:
+        """Tell of disks that were taken out while they were in use, and of those put in."""
+        expected = self._memory.topology
+        for name in sorted(before.keys() - now.keys()):
+            users = users_of(before[name], expected)
+            if users:
+                self._on_event("disk-pulled", name_of(before[name]), {"reason": ", ".join(users)})
+        for name in sorted(now.keys() - before.keys()):
+            size = {"size_bytes": now[name].size_bytes}
+            self._on_event("disk-inserted", name_of(now[name]), size)
+
+    async def _ask_ups(self) -> Failures:
+        before = self.ups is not None and self.ups.asks_to_stop
+        failures = await self._ups.ask()
+        ups = self.ups
+        if ups is not None and ups.last is not None and ups.asks_to_stop and not before:
+            words = " ".join(sorted(ups.last.words))
+            self._on_event("ups-shutdown", ups.name, {"reason": words})
         return failures
 
     async def _ask_certificates(self) -> Failures:

@@ -11,7 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from scrigno.core.errors import CommandError
-from scrigno.core.events import VolumeChanged
+from scrigno.core.events import VolumeChanged, WorkerReplaced
 
 from .entrance import Adoption, Entered, Entrance, NotLetIn
 from .kernel import UNTOLD, Ear, Place, Said, View
@@ -250,6 +250,8 @@ class Warden:
         self._deaths = [*(d for d in self._deaths if now - d < DEATHS_WINDOW_S), now]
         # the process, not the disk: a new one is made at once and asked a single probe
         often = len(self._deaths) > DEATHS_LIMIT
+        worker = f"volume {self.volume.name}"
+        self._around.bus.publish(WorkerReplaced(worker=worker, reason=failure.what))
         self._happened(Fact.WORKER_KEEPS_DYING if often else Fact.WORKER_DIED, failure.what)
 
     # -- the life of a volume ----------------------------------------------------------------
