@@ -6,9 +6,15 @@ from datetime import timedelta
 from typing import Final
 
 from scrigno.access.access import Access
+from scrigno.archive.import_desk import ImportDesk
+from scrigno.archive.import_job import ImportRunner
+from scrigno.archive.import_sources import ImportSources
+from scrigno.archive.import_trees import Places
+from scrigno.archive.import_uploads import Uploads
 from scrigno.core.clock import Clock
 from scrigno.core.counters import Counters
 from scrigno.core.sight import Sight
+from scrigno.imaging.workers import ImagingPool
 from scrigno.jobs.jobs import Jobs
 from scrigno.jobs.model import Job
 from scrigno.settings.schema import BootConfig
@@ -39,14 +45,52 @@ def make_jobs(config: BootConfig, settings: SettingsStore, common: Common) -> Jo
     )
 
 
-def tie_jobs(jobs: Jobs, stores: Stores, archive: ArchiveParts, common: Common) -> None:
+def make_uploads(config: BootConfig, settings: SettingsStore, common: Common) -> Uploads:
+    """Make the place for files on their way from browsers."""
+    return Uploads(
+        config.staging_dir / "uploads",
+        clock=common.clock,
+        capacity_bytes=lambda: settings.current.transfer.uploads_gib << 30,
+        keep=lambda: timedelta(hours=settings.current.transfer.uploads_hours),
+    )
+
+
+def tie_jobs(
+    jobs: Jobs,
+    settings: SettingsStore,
+    stores: Stores,
+    archive: ArchiveParts,
+    imaging: ImagingPool,
+    uploads: Uploads,
+    config: BootConfig,
+    common: Common,
+) -> ImportDesk:
     """Let jobs know what they must, and who does them; before `start_all`."""
+
+    def places() -> Places:
+        volumes = tuple(volume.path for volume in settings.current.volumes)
+        return Places(
+            roots=settings.current.transfer.roots,
+            ours=(*volumes, config.state_dir, config.staging_dir),
+        )
+
+    sources = ImportSources(places=places, uploads=uploads, imaging=imaging)
+    jobs.register(
+        ImportRunner(
+            ingest=archive.ingest,
+            catalogue=stores.catalogue,
+            clock=common.clock,
+            make_tree=sources.open,
+            forget=sources.forget,
+        )
+    )
     jobs.busy = ClinicalWork(common.counters, common.clock).busy
 
     async def standing(job: Job) -> tuple[str, Sight | None]:
         return await standing_of(stores.access, job, jobs.needs(job.kind))
 
     jobs.standing = standing
+    return ImportDesk(jobs=jobs, sources=sources, uploads=uploads, places=places)
 
 
 class ClinicalWork:

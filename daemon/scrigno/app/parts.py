@@ -33,13 +33,13 @@ from scrigno.volumes.volume import Volumes
 from scrigno.web.application import build_app
 from scrigno.web.rooms import Rooms
 
-from .access_parts import access_rules
+from .access_parts import access_rules, make_oidc
 from .archive_parts import INDEX_FILE, ArchiveParts, make_archive
 from .facts import FactBook
 from .happenings import Happenings
 from .health_parts import HealthParts, start_health
 from .in_use import StudiesInUse
-from .jobs_parts import make_jobs, tie_jobs
+from .jobs_parts import make_jobs, make_uploads, tie_jobs
 from .logs import Logs
 from .pages import serve_pages
 from .places import pages_folder, staging_capacity
@@ -130,6 +130,9 @@ async def start(config: BootConfig, logs: Logs, starter: Starter) -> Parts:
     jobs = make_jobs(config, settings, common)
     starter.on_stop("jobs", jobs.close)
     await jobs.open()
+    uploads = make_uploads(config, settings, common)
+    await uploads.open()
+    imports = tie_jobs(jobs, settings, stores, archive, imaging, uploads, config, common)
     retention = make_retention(settings, stores, archive, health, in_use, audit, common)
     starter.on_stop("retention", retention.close)
     retention.start()
@@ -151,10 +154,12 @@ async def start(config: BootConfig, logs: Logs, starter: Starter) -> Parts:
         dispatcher=health.dispatcher,
         frames=stores.frames,
         imaging=imaging,
+        imports=imports,
         inbox=archive.inbox,
         ingest=archive.ingest,
         jobs=jobs,
         keeper=archive.keeper,
+        oidc=make_oidc(stores.access, settings, trust.outgoing, common.clock),
         on_read=in_use.note_read,
         peers=peers,
         quarantine=archive.quarantine,
@@ -170,7 +175,6 @@ async def start(config: BootConfig, logs: Logs, starter: Starter) -> Parts:
         logs=logs,
         **trust.for_rooms(),
     )
-    tie_jobs(jobs, stores, archive, common)
     jobs.rests = lambda: _background_rests(health, stores.volumes)
     jobs.start_all()
     app = build_app(rooms, pages_folder=pages_folder())

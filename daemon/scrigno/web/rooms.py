@@ -10,10 +10,12 @@ from aiohttp import web
 from scrigno.access.access import Access
 from scrigno.access.audit import AuditTrail
 from scrigno.access.audit_syslog import Forwarder
+from scrigno.access.oidc import OidcLogin
 from scrigno.access.sessions import Session
 from scrigno.appliance.disks import Disks
 from scrigno.archive.backups import IndexBackups
 from scrigno.archive.cases import Cases
+from scrigno.archive.import_desk import ImportDesk
 from scrigno.archive.inbox import Inbox
 from scrigno.archive.indexkeeper import IndexKeeper
 from scrigno.archive.ingest import Ingest
@@ -133,12 +135,14 @@ class Rooms:
     dispatcher: Dispatcher
     frames: FrameCache
     imaging: ImagingPool
+    imports: ImportDesk
     inbox: Inbox
     ingest: Ingest
     jobs: Jobs
     keeper: IndexKeeper
     logs: LogFiles
     looks: Looks
+    oidc: OidcLogin
     on_read: Callable[[str], None]
     outgoing: Outgoing
     peers: Peers
