@@ -28,7 +28,7 @@ from .dataset import (
     encoding_of,
 )
 from .errors import DecodeFailed, NoPixels, NoSuchFrame, UnsupportedSyntax
-from .frames import FrameTable, frame_table
+from .frames import FrameTable, Span, frame_table
 from .part10 import FileHead, file_prefix, split
 from .recode import swapped
 
@@ -301,6 +301,10 @@ class PixelSource:
         if self._table is None:
             self._table = frame_table(self.stream, self.value_at, self.frames, self._extended())
         return self._table
+
+    def fragments(self) -> list[Span]:
+        """Return every fragment in order, whatever frames there are; raises DecodeFailed."""
+        return frame_table(self.stream, self.value_at, 1).spans(0)
 
     def encoded(self, index: int) -> bytes:
         """Return the codestream of one encapsulated frame; raises DecodeFailed."""

@@ -12,6 +12,8 @@ from pydicom.dataset import Dataset
 
 from .decode import pixel_header
 from .dicomjson import described, value_at
+from .documents.said import said_by
+from .documents.shown import VIDEO, document_of, video_of
 from .drawing import annotate, saved
 from .encode import (
     HTJ2K_RPCL,
@@ -129,6 +131,22 @@ def _bulk(request: dict[str, Any], opened: Opened) -> Answer:
     return {}, memory_file(value_at(_attributes(opened), path))
 
 
+def _document(request: dict[str, Any], opened: Opened) -> Answer:
+    found = None
+    if str(opened.head.transfer_syntax_uid) in VIDEO:
+        found = video_of(opened.pixels())
+    if found is None:
+        found = document_of(_attributes(opened), language=request["language"])
+    answer = {"kind": found.kind, "content_type": found.content_type, "title": found.title}
+    if found.spans:
+        return {**answer, "stream": True}, memory_file(json.dumps(found.spans).encode())
+    return answer, memory_file(found.content)
+
+
+def _presentation(_: dict[str, Any], opened: Opened) -> Answer:
+    return {}, memory_file(json.dumps(said_by(_attributes(opened)), allow_nan=False).encode())
+
+
 def _write(_: dict[str, Any], fd: int) -> Answer:
     with os.fdopen(os.dup(fd), "rb") as stream:
         stream.seek(0)
@@ -142,6 +160,8 @@ _JOBS: Final[dict[str, Callable[..., Answer]]] = {
     "transcode": _transcode,
     "metadata": _metadata,
     "bulk": _bulk,
+    "document": _document,
+    "presentation": _presentation,
     "write": _write,
     "media": media,
     "compose": compose,

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
+from typing_extensions import override
+
 PictureFormat = Literal["jpeg", "png", "png16", "webp", "gif"]
 CONTENT_TYPES: Final[dict[str, str]] = {
     "jpeg": "image/jpeg",
@@ -142,12 +144,41 @@ class Document(MemoryFile):
     """What an object that is no picture shows: a PDF, a page of HTML, a drawing, a stream.
 
     `content_type` is what a browser may be told; `kind` is one of pdf, cda, model, report,
-    waveform, audio, video, text. HTML and SVG of ours hold no script and no reference.
+    waveform, audio, video, text, file. HTML and SVG of ours hold no script and no reference. A
+    stream stands in the object itself: `spans` are start and length of its parts there.
     """
 
-    def __init__(self, fd: int, *, kind: str, content_type: str, title: str) -> None:
+    def __init__(
+        self,
+        fd: int,
+        *,
+        kind: str,
+        content_type: str,
+        title: str,
+        spans: tuple[tuple[int, int], ...] | None = None,
+    ) -> None:
         """Own `fd`."""
         super().__init__(fd)
         self.kind = kind
         self.content_type = content_type
         self.title = title
+        self._spans = ((0, self.size),) if spans is None else spans
+        self.size = sum(length for _, length in self._spans)
+
+    @override
+    def read(self, start: int = 0, length: int | None = None) -> bytes:
+        """Return a part of the document; memory, so it waits for nothing."""
+        left = self.size - start if length is None else min(length, self.size - start)
+        parts, position = [], 0
+        for begin, size in self._spans:
+            if left <= 0:
+                break
+            skip = max(0, start - position)
+            position += size
+            if skip >= size:
+                continue
+            part = os.pread(self.fd, min(left, size - skip), begin + skip)
+            parts.append(part)
+            left -= len(part)
+            start += len(part)
+        return b"".join(parts)

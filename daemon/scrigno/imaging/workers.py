@@ -250,12 +250,24 @@ class ImagingPool:
 
         Raises NoDocument when it has none, and as `describe`.
         """
-        answer, fd = await self._run({"job": "document", "language": language}, source, key)
+        given = await self._fetched(source, key) if callable(source) else None
+        try:
+            whole = source if given is None else given
+            answer, fd = await self._run({"job": "document", "language": language}, whole, key)
+            spans = None
+            if answer.get("stream"):  # it stands in the object itself, which is kept instead
+                said = json.loads(await self._content(fd, MAX_PICTURE_BYTES))
+                spans = tuple((int(start), int(length)) for start, length in said)
+                fd = await self._open(whole)
+        finally:
+            if given is not None:
+                os.close(given)
         return Document(
             fd,
             kind=str(answer["kind"]),
             content_type=str(answer["content_type"]),
             title=str(answer["title"]),
+            spans=spans,
         )
 
     async def presentation(self, source: Source, *, key: str | None = None) -> dict[str, Any]:
