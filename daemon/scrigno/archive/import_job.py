@@ -51,6 +51,11 @@ _COUNTED: Final = {
     StoreOutcome.HELD: "kept-aside",
 }
 DIRECTORY: Final = "directory"
+# not in the archive, and not lost either
+_ASIDE: Final = {
+    "conflict": "The archive has other bytes under the same UID; this file is in the inbox.",
+    "kept-aside": "Its header cannot be read to its end; it is kept in the inbox.",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,7 +224,10 @@ class ImportRunner:
                 job.count("refused")
                 await job.fail_item(each.line.name, each.code, each.reason, str(each.line.at))
                 continue
-            job.count(await self._outcome(each.receipt, batch.stamps[:-1], ours))
+            outcome = await self._outcome(each.receipt, batch.stamps[:-1], ours)
+            job.count(outcome)
+            if outcome in _ASIDE:
+                await job.fail_item(each.line.name, outcome, _ASIDE[outcome], str(each.line.at))
 
     async def _outcome(
         self, receipt: Receipt | None, before: Sequence[datetime], ours: set[str]
