@@ -17,7 +17,7 @@ from scrigno.db.engine import Database
 from .accounts import Account, Accounts, require_user_name
 from .backoff import Backoff
 from .entrance import Entrance, LoggedIn
-from .errors import AlreadyClaimed, TooManyAttempts, WrongSetupCode
+from .errors import AlreadyClaimed, OfProvider, TooManyAttempts, WrongSetupCode
 from .factors import Factors
 from .passkeys import Passkeys
 from .passwords import Hasher, require_strong
@@ -176,7 +176,13 @@ class Access:
         """Give an account a temporary password and end all that it had; ASVS 6.4.6.
 
         Whoever resets does not choose the password, and it must be changed at its first use.
+        Raises UnknownAccount, OfProvider.
         """
+        if (await self.accounts.named(user)).provider:
+            raise OfProvider(
+                "This account logs in by the provider and has no password here.",
+                next_step="Reset it at the provider.",
+            )
         password, password_hash, until = await self._temporary()
         account = await self.accounts.set_password_hash(
             user, password_hash, must_change=True, until=until

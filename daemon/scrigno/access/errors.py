@@ -155,6 +155,12 @@ class FactorRefused(AccessDenied):
     code = "second-factor-refused"
 
 
+class OfProvider(AccessDenied):
+    """The account belongs to the OpenID provider."""
+
+    code = "account-of-provider"
+
+
 class TooManyTokens(AccessDenied):
     """The account has as many tokens as it may have."""
 

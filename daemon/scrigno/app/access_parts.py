@@ -3,9 +3,12 @@
 
 from collections.abc import Mapping
 
-from scrigno.access.access import AccessRules
+from scrigno.access.access import Access, AccessRules
 from scrigno.access.accounts import Account
+from scrigno.access.oidc import OidcLogin, OidcRules
 from scrigno.access.sessions import LIFETIMES, Kind
+from scrigno.core.clock import Clock
+from scrigno.health.outgoing import Outgoing
 from scrigno.settings.entrance import SecondFactorFor
 from scrigno.settings.store import SettingsStore
 
@@ -32,3 +35,34 @@ def access_rules(settings: SettingsStore) -> AccessRules:
         lifetimes=lifetimes,
         factor_needed=factor_needed,
     )
+
+
+def oidc_rules(settings: SettingsStore) -> OidcRules:
+    """Return what the settings say of the provider now."""
+    wanted = settings.current.access.oidc
+    return OidcRules(
+        enabled=wanted.enabled,
+        label=wanted.label,
+        issuer=wanted.issuer,
+        client_id=wanted.client_id,
+        client_secret=wanted.client_secret,
+        scopes=wanted.scopes,
+        name_claim=wanted.name_claim,
+        role_claim=wanted.role_claim,
+        roles=tuple((each.value, each.role) for each in wanted.roles),
+        default_role=wanted.default_role,
+    )
+
+
+def make_oidc(
+    access: Access, settings: SettingsStore, outgoing: Outgoing, clock: Clock
+) -> OidcLogin:
+    """Return the log-in by a provider, which calls other machines by the one guarded way."""
+
+    async def call(
+        method: str, url: str, *, headers: Mapping[str, str], body: bytes | None
+    ) -> tuple[int, bytes]:
+        replied = await outgoing.request(method, url, headers=headers, body=body)
+        return replied.status, replied.body
+
+    return OidcLogin(access.accounts, rules=lambda: oidc_rules(settings), call=call, clock=clock)

@@ -173,7 +173,7 @@ ROUTES: Final = (
         method="POST", path=_ONE + "/password-reset", work=reset_password, allowed=_ADMIN,
         about="Give an account a temporary password, shown this once; its sessions end",
         body=Nothing, body_optional=True, answer=NewAccountAnswer, audit="password-reset",
-        errors=("unknown-account",),
+        errors=("unknown-account", "account-of-provider"),
     ),
     Route(
         method="DELETE", path=_ONE + "/second-factor", work=reset_second_factor, allowed=_ADMIN,

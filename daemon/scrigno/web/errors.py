@@ -122,6 +122,7 @@ class TooManyListeners(ScrignoError):
 
 STATUS: Final[Mapping[str, int]] = {
     "access-denied": 403,
+    "account-of-provider": 409,
     "already-claimed": 409,
     "archive-dangerous": 422,
     "audit-unreadable": 503,
