@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from io import BytesIO
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import numpy as np
 import pydicom
@@ -140,6 +140,7 @@ class PixelSource:
         self._conform()
         self._table: FrameTable | None = None
         self.automatic: Window | None = None  # of a film without a window of its own
+        self.scale: Any = None  # of wide numbers, see viewerdata
 
     def _compressed(self) -> bool:
         if self.transfer_syntax == DEFLATED_FRAMES or self.transfer_syntax in DECODED:

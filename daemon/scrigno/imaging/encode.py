@@ -83,7 +83,7 @@ def native_bytes(frame: Frame, source: PixelSource) -> bytes:
     return array.astype(np.dtype(f"<{kind}{width}"), casting="unsafe").tobytes()
 
 
-def viewer_frame(array: Pixels) -> Pixels:
+def _sixteen_bits(array: Pixels) -> Pixels:
     """Return samples that every decoder of HTJ2K in a browser takes: 8 or 16 bit, or a refusal."""
     if array.dtype.kind == "f":
         raise UnsupportedSyntax("Floating point pixels are not compressed.")
@@ -99,17 +99,17 @@ def viewer_frame(array: Pixels) -> Pixels:
 
 def _htj2k(array: Pixels, _: PixelSource) -> bytes:
     # RPCL with TLM is what openjph writes when asked so; a browser shows it while it loads
-    whole = np.ascontiguousarray(viewer_frame(array))
+    whole = np.ascontiguousarray(_sixteen_bits(array))
     return bytes(imagecodecs.htj2k_encode(whole, reversible=True, tlm=True))
 
 
 def _jpeg_2000(array: Pixels, _: PixelSource) -> bytes:
-    whole = np.ascontiguousarray(viewer_frame(array))
+    whole = np.ascontiguousarray(_sixteen_bits(array))
     return bytes(imagecodecs.jpeg2k_encode(whole, reversible=True, codecformat="j2k"))
 
 
 def _jpeg_ls(array: Pixels, _: PixelSource) -> bytes:
-    whole = np.ascontiguousarray(viewer_frame(array))
+    whole = np.ascontiguousarray(_sixteen_bits(array))
     if whole.dtype.kind == "i":  # JPEG-LS has no sign: two's complement in the bits allocated
         whole = whole.view(f"u{whole.dtype.itemsize}")
     return bytes(imagecodecs.jpegls_encode(whole))

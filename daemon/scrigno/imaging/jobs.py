@@ -24,7 +24,7 @@ from .encode import (
     frame_in,
     warm_up,
 )
-from .errors import DecodeFailed, NoPixels, NoSuchValue
+from .errors import DecodeFailed, NoPixels, NoSuchValue, UnsupportedSyntax
 from .fileset_jobs import run as media
 from .held import Held, Opened
 from .jobs_dicomweb import compose
@@ -33,6 +33,7 @@ from .protocol import memory_file, seal
 from .render import rendered
 from .results import look_of
 from .transcode import transcode
+from .viewerdata import viewer_frame, viewer_metadata
 
 Answer = tuple[dict[str, Any], int]
 
@@ -92,6 +93,22 @@ def _frame(request: dict[str, Any], opened: Opened) -> Answer:
         "frames": source.frames,
     }
     return answer, memory_file(content)
+
+
+def _viewer_frame(request: dict[str, Any], opened: Opened) -> Answer:
+    source, index = opened.pixels(), request["frame"]
+    content = viewer_frame(source, index, opened.frame(index))
+    return {"frames": source.frames}, memory_file(content)
+
+
+def _viewer_metadata(request: dict[str, Any], opened: Opened) -> Answer:
+    dataset = _attributes(opened)
+    try:
+        source = opened.pixels()
+    except (NoPixels, UnsupportedSyntax):
+        source = None
+    said = viewer_metadata(dataset, source, request["bulk_uri"])
+    return {}, memory_file(json.dumps(said, allow_nan=False).encode())
 
 
 def _transcode(request: dict[str, Any], fd: int) -> Answer:
@@ -157,6 +174,8 @@ def _write(_: dict[str, Any], fd: int) -> Answer:
 _JOBS: Final[dict[str, Callable[..., Answer]]] = {
     "render": _render,
     "frame": _frame,
+    "viewer-frame": _viewer_frame,
+    "viewer-metadata": _viewer_metadata,
     "transcode": _transcode,
     "metadata": _metadata,
     "bulk": _bulk,

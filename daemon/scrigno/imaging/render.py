@@ -259,6 +259,13 @@ def _automatic(source: PixelSource, stored: Pixels, modality: Modality, look: Lo
     return source.automatic
 
 
+def automatic_window(source: PixelSource) -> Window:
+    """Return the window in which an object without one is shown."""
+    groups = luts.functional_groups(source.attributes, 0)
+    modality = luts.modality_of(source.attributes, groups)
+    return _automatic(source, source.frame(0).array, modality, Look())
+
+
 def _fitting(stored: Pixels, modality: Modality, attributes: Dataset, *, whole: bool) -> Window:
     seen = stored.reshape(-1)[:: 1 + stored.size // MAX_SAMPLE]
     low_pad, high_pad = padding_of(attributes)

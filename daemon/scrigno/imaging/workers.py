@@ -38,6 +38,7 @@ MAX_WAITING: Final = 1000  # jobs in the queue; more are refused
 SMALL_BYTES: Final = 1 << 20  # up to here a copy takes less than a thread hop costs
 MAX_PICTURE_BYTES: Final = 256 << 20
 MAX_FRAME_BYTES: Final = 512 << 20
+HTJ2K_RPCL: Final = "1.2.840.10008.1.2.4.202"
 _BY_CODE: Final = {
     kind.code: kind
     for kind in (
@@ -193,6 +194,22 @@ class ImagingPool:
             frames=int(answer["frames"]),
         )
 
+    async def viewer_frame(
+        self, source: Source, *, frame: int = 0, key: str | None = None
+    ) -> FrameBytes:
+        """Return one frame for our own viewer: HTJ2K, lossless, as `viewer_metadata` says it.
+
+        Raises as `render`.
+        """
+        answer, fd = await self._run({"job": "viewer-frame", "frame": frame}, source, key)
+        content = await self._content(fd, MAX_FRAME_BYTES)
+        return FrameBytes(
+            content=content,
+            transfer_syntax_uid=HTJ2K_RPCL,
+            content_type="image/jphc",
+            frames=int(answer["frames"]),
+        )
+
     async def transcode(self, source: Source, *, to_transfer_syntax: str) -> Transcoded:
         """Return the object in another, uncompressed transfer syntax; UIDs stay.
 
@@ -229,7 +246,7 @@ class ImagingPool:
     ) -> bytes:
         """Return the metadata for our own viewer: corrected, so that its loader never fails.
 
-        It describes the frames as `frame_bytes` gives them in HTJ2K. Raises as `describe`.
+        It describes the frames that `viewer_frame` gives. Raises as `describe`.
         """
         message = {"job": "viewer-metadata", "bulk_uri": bulk_uri}
         _, fd = await self._run(message, source, key)

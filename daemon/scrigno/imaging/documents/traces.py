@@ -18,6 +18,7 @@ SPEED: Final = 25.0  # mm per second
 GAIN: Final = 10.0  # mm per millivolt
 MAX_SECONDS: Final = 30.0
 MAX_POINTS: Final = 12_000  # of one trace; more are drawn as their lowest and highest
+SHORT_SECONDS: Final = 5.0
 LAYOUT: Final = (("I", "aVR", "V1", "V4"), ("II", "aVL", "V2", "V5"), ("III", "aVF", "V3", "V6"))
 RHYTHM: Final = "II"
 _LEADS: Final = {name.casefold(): name for row in LAYOUT for name in row}
@@ -65,6 +66,9 @@ class _Drawing:
     def twelve_leads(self, group: Group, leads: dict[str, Channel]) -> None:
         """Draw three rows of four leads, a quarter of the time each, and the rhythm below."""
         seconds = min(group.seconds, MAX_SECONDS)
+        if seconds < SHORT_SECONDS:
+            self._beats(group, leads, seconds)
+            return
         quarter = seconds / 4
         top = self._height + 4
         for row in LAYOUT:
@@ -75,6 +79,15 @@ class _Drawing:
         whole = _between(leads[RHYTHM], group.rate, 0, seconds)
         self._trace(whole, RHYTHM, 0, top, group.rate)
         self._grow(seconds, top + _ROW_MM, group)
+
+    def _beats(self, group: Group, leads: dict[str, Channel], seconds: float) -> None:
+        """Draw the whole of each lead: averaged beats are too short to be shared out."""
+        top = self._height + 4
+        for row in LAYOUT:
+            for column, name in enumerate(row):
+                self._trace(leads[name], name, column * (seconds + 0.2), top, group.rate)
+            top += _ROW_MM
+        self._grow(4 * (seconds + 0.2), top, group)
 
     def stacked(self, group: Group) -> None:
         """Draw each channel in a row of its own."""
