@@ -15,6 +15,7 @@ import logging
 import os
 import socket
 import ssl
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -33,6 +34,8 @@ log = logging.getLogger(__name__)
 STATE_FILE: Final = "syslog.json"
 BATCH: Final = 200
 EVERY_S: Final = 1.0
+# Syslog has no answers. What was written to a connection that lives on for this long has arrived.
+CONFIRM_S: Final = 5.0
 CONNECT_S: Final = 15.0
 WRITE_S: Final = 30.0
 RETRY_FIRST_S: Final = 2.0
@@ -75,12 +78,16 @@ class SyslogPace:
     """How long is waited; tests are in a hurry."""
 
     every_s: float = EVERY_S
+    confirm_s: float = CONFIRM_S
     retry_first_s: float = RETRY_FIRST_S
     retry_most_s: float = RETRY_MOST_S
 
 
 class _Line(Protocol):
     """A way to the server."""
+
+    def require_open(self) -> None:
+        """Raise OSError when the other side has ended it."""
 
     async def send(self, messages: list[bytes]) -> None:
         """Send all or raise OSError."""
@@ -110,6 +117,8 @@ class Forwarder:
         self._source = source or socket.gethostname()
         self._pace = pace or SyslogPace()
         self._sent = -1  # not read yet
+        self._confirmed = -1  # up to here a restart need not send again
+        self._marks: deque[tuple[float, int]] = deque()  # when lines up to a number were written
         self._last = 0
         self._failures = 0
         self._reason = ""
@@ -128,6 +137,8 @@ class Forwarder:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
         await self._drop()
+        if self._marks:  # an orderly end: what was written was taken
+            await asyncio.to_thread(self._write, self._sent)
 
     def nudge(self) -> None:
         """Try at once: the settings changed."""
@@ -173,22 +184,35 @@ class Forwarder:
         first, self._last, _ = await self._audit.extent()
         if self._sent < 0:
             # Switched on for the first time: from here on, the past is in the trail.
-            self._sent = await asyncio.to_thread(self._read, self._last)
+            self._sent = self._confirmed = await asyncio.to_thread(self._read, self._last)
         if self._sent > self._last:  # another trail than the one that was sent
             self._sent = first - 1
         if first - 1 > self._sent:
             lost, self._sent = first - 1 - self._sent, first - 1
+            self._confirmed = max(self._confirmed, self._sent)
             log.error("audit syslog: %d lines went beyond the quota before they were sent", lost)
             self._audit.record(OWN, "audit-syslog-skipped", "audit", "failure", {"lost": str(lost)})
+        if self._line is not None:
+            self._line[1].require_open()
+        await self._confirm()
         lines = await self._audit.following(self._sent, BATCH)
         if not lines:
             return False
         way = await self._way(rules)
         await way.send([self._message(line) for line in lines])
         self._sent = lines[-1].number
-        await asyncio.to_thread(self._write, self._sent)
+        self._marks.append((asyncio.get_running_loop().time(), self._sent))
         self._counters.add("audit_syslog_sent", len(lines))
         return len(lines) == BATCH
+
+    async def _confirm(self) -> None:
+        """Note what has been written for long enough."""
+        due = asyncio.get_running_loop().time() - self._pace.confirm_s
+        before = self._confirmed
+        while self._marks and self._marks[0][0] <= due:
+            self._confirmed = self._marks.popleft()[1]
+        if self._confirmed != before:
+            await asyncio.to_thread(self._write, self._confirmed)
 
     def _message(self, line: Recorded) -> bytes:
         return syslog(line, source=self._source, process=str(os.getpid()))
@@ -213,6 +237,9 @@ class Forwarder:
 
     async def _failed(self, error: Exception) -> float:
         await self._drop()
+        if self._sent >= 0:
+            self._sent = self._confirmed  # what was on its way goes again
+        self._marks.clear()
         self._failures += 1
         self._reason = _words(error)
         self._counters.add("audit_syslog_failures")
@@ -265,6 +292,9 @@ class _Datagrams:
     def __init__(self, transport: asyncio.DatagramTransport) -> None:
         self._transport = transport
 
+    def require_open(self) -> None:
+        """Nothing is known of the other side."""
+
     async def send(self, messages: list[bytes]) -> None:
         for each in messages:
             self._transport.sendto(each[:LARGEST_DATAGRAM])
@@ -281,15 +311,15 @@ class _Stream:
         self._reader = reader
         self._writer = writer
 
-    async def send(self, messages: list[bytes]) -> None:
-        if self._reader.at_eof() or self._writer.is_closing():
+    def require_open(self) -> None:
+        if self._reader.at_eof() or self._reader.exception() or self._writer.is_closing():
             raise ConnectionResetError("the server ended the connection")
+
+    async def send(self, messages: list[bytes]) -> None:
+        self.require_open()
         self._writer.write(b"".join(b"%d %s" % (len(each), each) for each in messages))
         async with asyncio.timeout(WRITE_S):
             await self._writer.drain()
-        await asyncio.sleep(0)  # an end that came meanwhile is seen before it counts as sent
-        if self._reader.at_eof():
-            raise ConnectionResetError("the server ended the connection")
 
     async def close(self) -> None:
         self._writer.close()
