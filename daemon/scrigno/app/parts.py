@@ -43,6 +43,7 @@ from .jobs_parts import make_jobs, make_uploads, tie_jobs
 from .logs import Logs
 from .pages import serve_pages
 from .places import pages_folder, staging_capacity
+from .reading_parts import make_reading
 from .retention_parts import make_retention
 from .starter import Starter
 from .stores import Common, Stores
@@ -133,6 +134,10 @@ async def start(config: BootConfig, logs: Logs, starter: Starter) -> Parts:
     uploads = make_uploads(config, settings, common)
     await uploads.open()
     imports = tie_jobs(jobs, settings, stores, archive, imaging, uploads, config, common)
+    reading = make_reading(config, stores, common, audit)
+    starter.on_stop("reading", reading.close)
+    await reading.open()
+    reading.start()
     retention = make_retention(settings, stores, archive, health, in_use, audit, common)
     starter.on_stop("retention", retention.close)
     retention.start()
@@ -159,10 +164,13 @@ async def start(config: BootConfig, logs: Logs, starter: Starter) -> Parts:
         ingest=archive.ingest,
         jobs=jobs,
         keeper=archive.keeper,
+        launches=reading.launches,
         oidc=make_oidc(stores.access, settings, trust.outgoing, common.clock),
         on_read=in_use.note_read,
+        one_time_keys=reading.one_time_keys,
         peers=peers,
         quarantine=archive.quarantine,
+        reading=reading.reading,
         replicator=archive.replicator,
         retention=retention,
         retrieval=archive.retrieval,

@@ -17,6 +17,7 @@ from typing import Final
 
 from scrigno.access.permissions import Permission
 from scrigno.core.clock import Clock
+from scrigno.core.sight import Sight
 
 from .errors import LaunchOver, TooMany
 
@@ -34,6 +35,7 @@ class Grant:
     studies: tuple[str, ...]
     permissions: frozenset[Permission]
     author: str  # who asked for it
+    sight: Sight  # no more than the author sees
     session_s: int  # how long the session lasts
 
 

@@ -11,6 +11,7 @@ from aiohttp import web
 from scrigno.access.errors import TooManyAttempts, WeakPassword
 from scrigno.core.errors import ScrignoError
 from scrigno.core.tracing import REQUEST
+from scrigno.reading.errors import RevisionConflict
 from scrigno.settings.document import InvalidSettingsError
 from scrigno.volumes.states import ErrorKind, VolumeError
 
@@ -124,20 +125,23 @@ STATUS: Final[Mapping[str, int]] = {
     "access-denied": 403,
     "account-of-provider": 409,
     "already-claimed": 409,
+    "annotation-export-failed": 422,
     "archive-dangerous": 422,
     "audit-unreadable": 503,
     "bad-body": 400,
-    "bad-multipart": 400,
     "bad-certificate": 422,
     "bad-configuration": 422,
+    "bad-document": 422,
+    "bad-launch": 400,
+    "bad-multipart": 400,
     "bad-request": 400,
     "bad-role": 422,
     "bad-user-name": 422,
     "body-too-large": 413,
     "body-too-slow": 408,
     "broken-stream": 502,
-    "client-too-slow": 408,
     "capacity-reached": 507,
+    "client-too-slow": 408,
     "command-refused": 409,
     "confirm-password": 403,
     "cross-origin": 403,
@@ -163,6 +167,8 @@ STATUS: Final[Mapping[str, int]] = {
     "job-refused": 409,
     "key-conflict": 409,
     "last-administrator": 409,
+    "launch-off": 403,
+    "launch-over": 410,
     "log-unreadable": 503,
     "login-expired": 401,
     "login-unfinished": 401,
@@ -188,17 +194,22 @@ STATUS: Final[Mapping[str, int]] = {
     "outgoing-failed": 502,
     "outgoing-refused": 422,
     "password-expired": 401,
+    "place-not-allowed": 403,
     "provider-refused": 403,
     "provider-unavailable": 503,
-    "place-not-allowed": 403,
     "query-interrupted": 503,
     "query-too-large": 413,
     "range-not-satisfiable": 416,
+    "reading-refused": 409,
     "results-full": 507,
+    "revision-conflict": 412,
+    "revision-needed": 428,
     "role-in-use": 409,
     "schema-too-new": 503,
     "second-factor-refused": 409,
     "settings-changed-meanwhile": 409,
+    "share-over": 404,
+    "share-refused": 403,
     "shutting-down": 503,
     "source-gone": 409,
     "source-refused": 422,
@@ -206,7 +217,9 @@ STATUS: Final[Mapping[str, int]] = {
     "staging-failed": 503,
     "staging-full": 507,
     "study-protected": 409,
+    "too-many": 409,
     "too-many-attempts": 429,
+    "too-many-codes": 503,
     "too-many-jobs": 503,
     "too-many-listeners": 503,
     "too-many-to-sort": 413,
@@ -220,9 +233,10 @@ STATUS: Final[Mapping[str, int]] = {
     "unknown-parameter": 400,
     "unknown-peer": 404,
     "unknown-revision": 404,
-    "unknown-upload": 404,
     "unknown-role": 404,
     "unknown-study-column": 400,
+    "unknown-upload": 404,
+    "unknown-version": 404,
     "unknown-webhook": 404,
     "unsupported-key": 400,
     "unsupported-media-type": 415,
@@ -235,8 +249,8 @@ STATUS: Final[Mapping[str, int]] = {
     "web-connections-exhausted": 503,
     "wrong-code": 401,
     "wrong-credentials": 401,
-    "wrong-study": 409,
     "wrong-setup-code": 403,
+    "wrong-study": 409,
 }
 
 
@@ -270,6 +284,10 @@ def problem(error: ScrignoError) -> web.Response:
             ]
         case BadBody() if error.field:
             content["field"] = error.field
+        case RevisionConflict():  # both sides: what was sent is the caller's, this stands there
+            content["current"] = error.current
+            content["revision"] = error.revision
+            headers["ETag"] = f'"{error.revision}"'
         case NotLoggedIn():
             headers["WWW-Authenticate"] = "Bearer"
         case _:

@@ -11,6 +11,7 @@ from scrigno.access.access import Access
 from scrigno.access.audit import AuditTrail
 from scrigno.access.audit_syslog import Forwarder
 from scrigno.access.oidc import OidcLogin
+from scrigno.access.otp import OneTimeKeys
 from scrigno.access.sessions import Session
 from scrigno.appliance.disks import Disks
 from scrigno.archive.backups import IndexBackups
@@ -40,6 +41,8 @@ from scrigno.health.webhooks import Webhooks
 from scrigno.imaging.cache import FrameCache
 from scrigno.imaging.workers import ImagingPool
 from scrigno.jobs.jobs import Jobs
+from scrigno.reading.launching import LaunchTokens
+from scrigno.reading.reading import Reading
 from scrigno.settings.peers import Peers
 from scrigno.settings.store import SettingsStore
 from scrigno.volumes.volume import Volumes
@@ -140,13 +143,16 @@ class Rooms:
     ingest: Ingest
     jobs: Jobs
     keeper: IndexKeeper
+    launches: LaunchTokens
     logs: LogFiles
     looks: Looks
     oidc: OidcLogin
     on_read: Callable[[str], None]
+    one_time_keys: OneTimeKeys
     outgoing: Outgoing
     peers: Peers
     quarantine: Quarantine
+    reading: Reading
     replicator: Replicator
     retention: Retention
     retrieval: Retrieval
