@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.built
+PAGES := webui/dist/index.html
+PAGES_FROM := $(shell find webui -name node_modules -prune -o -path webui/dist -prune -o -type f -print)
 ROOMS := daemon tests bench tools
 
 .DEFAULT_GOAL := help
@@ -12,7 +14,10 @@ ROOMS := daemon tests bench tools
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-build: $(STAMP) ## make everything in .venv without starting it
+build: $(STAMP) $(PAGES) ## make everything in .venv and webui/dist without starting it
+
+$(PAGES): $(PAGES_FROM) tools/make-pages | $(STAMP)
+	@tools/make-pages $(VENV)
 
 $(STAMP): pyproject.toml requirements.lock
 	@tools/make-venv $(PYTHON) $(VENV)
@@ -70,5 +75,5 @@ deb: build ## build the Debian package into dist/
 	@tools/build-deb
 
 clean: ## remove what was built; the folders under ./var stay
-	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@rm -rf $(VENV) build dist webui/dist webui/node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	@find daemon tests bench tools -name __pycache__ -type d -prune -exec rm -rf {} +

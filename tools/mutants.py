@@ -51,7 +51,7 @@ def copy_of_the_checkout(place: Path) -> Path:
     """Copy what the tests need; the environment itself is shared."""
     copy = place / "checkout"
     for name in ("daemon", "tests", "webui", "config", "tools", "docs"):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "node_modules"))
     for name in ("pyproject.toml", "requirements.lock"):
         shutil.copy(ROOT / name, copy / name)
     return copy

@@ -8,7 +8,7 @@ from typing import Final
 from scrigno.core.errors import ConfigError
 
 INSTALLED_PAGES: Final = Path("/opt/scrigno/webui")
-CHECKOUT_PAGES: Final = Path(__file__).resolve().parents[3] / "webui"
+CHECKOUT_PAGES: Final = Path(__file__).resolve().parents[3] / "webui/dist"
 STAGING_SHARE: Final = 0.5  # of what is free at start: the system needs its disk too
 STAGING_MOST_BYTES: Final = 200 << 30
 STAGING_LEAST_BYTES: Final = 1 << 30

@@ -11,7 +11,7 @@ import { Stage } from "../viewer/stage.js";
 // centre and width in Hounsfield units
 const PRESETS = { abdomen: [60, 400], lung: [-400, 1600], bone: [300, 1500], brain: [40, 80], chest: [40, 400], angio: [300, 600] };
 
-export function viewerPage(parameters) {
+export function renderedViewerPage(parameters) {
   const controller = new AbortController();
   const title = h("h1", {}, t("loading"));
   const subtitle = h("p", {});

@@ -98,3 +98,7 @@ export async function frame(uid, number, { window, size, signal }) {
   const width = answer.headers.get("Scrigno-Window-Width");
   return { bitmap, window: center === null ? null : { center: Number(center), width: Number(width) } };
 }
+
+export const renderedFrame = (uid, number, size) => `api/instances/${part(uid)}/frames/${number}/rendered?size=${size}`;
+export const seriesMetadata = (study, series, signal) =>
+  json("GET", `/studies/${part(study)}/series/${part(series)}/metadata`, { signal });

@@ -1,6 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which page belongs to the address, and drawing it. Routes are those of the product before us.
 
+import "./styles/tokens.css";
+import "./styles/base.css";
+import "./styles/shell.css";
+import "./styles/entry.css";
+import "./styles/list.css";
+import "./styles/viewer.css";
+import "./styles/admin.css";
 import { onLoggedOut } from "./api.js";
 import { h, icon } from "./dom.js";
 import { t } from "./i18n.js";
