@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Everything the viewer can be told to do, by name; buttons, keys and fingers use the same table.
 
-import type { ToolName } from "./engine";
+import type { ToolName } from "./engine/tools";
 
 /** What a command may use of the viewer. */
 export interface Desk {
@@ -20,6 +20,7 @@ export interface Desk {
   toggleReferenceLines(): void;
   toggleLink(): void;
   toggleFull(): void;
+  togglePlanes(): void;
   deleteMark(): void;
   undo(): void;
   redo(): void;
@@ -89,6 +90,7 @@ export const COMMANDS: readonly Command[] = [
   action("play", "play", [" "], (desk) => desk.togglePlay()),
   action("keyimage", "star", ["k"], (desk) => desk.keyImage()),
   action("lines", "lines", ["l"], (desk) => desk.toggleReferenceLines()),
+  action("planes", "planes", ["c"], (desk) => desk.togglePlanes()),
   action("link", "link", ["Shift+L"], (desk) => desk.toggleLink()),
   action("overlays", "eye", ["i"], (desk) => desk.toggleOverlays()),
   action("tags", "tags", ["Shift+T"], (desk) => desk.tags()),

@@ -6,7 +6,8 @@ import * as api from "../api.js";
 import { h, icon } from "../dom.js";
 import { number, t } from "../i18n.js";
 import { Cine, rateOf } from "./cine";
-import { boot, describe, imageIdOf, Pane } from "./engine";
+import { boot, describe, imageIdOf } from "./engine/boot";
+import { Pane } from "./engine/pane";
 import { alongNormal } from "./series";
 import type { DicomJson, DisplaySet, FrameRef, Window } from "./types";
 
@@ -100,6 +101,18 @@ export class PaneView {
 
   focus(): void {
     this.#place.focus({ preventScroll: true });
+  }
+
+  /** The images in order, and where each lies in the patient. */
+  slices(): { id: string; position: number[] | null; orientation: number[] | null }[] {
+    return this.#frames.map(({ uid, frame }) => {
+      const metadata = this.#metadata.get(uid);
+      return {
+        id: imageIdOf(uid, frame),
+        position: numbers(metadata, "00200032"),
+        orientation: numbers(metadata, "00200037"),
+      };
+    });
   }
 
   metadataOf(uid: string): DicomJson | undefined {

@@ -37,6 +37,7 @@ export function readingRoom(parameters: Map<string, string>): {
   const workspace = new Workspace({
     changed: () => redraw(),
     emptied: (views) => fill(views),
+    refused: (key) => toast(t(key)),
     seriesWanted: (step) => {
       const at = sets.indexOf(workspace.active.shown as DisplaySet);
       select(at + step);
@@ -72,10 +73,19 @@ export function readingRoom(parameters: Map<string, string>): {
   );
   root.classList.toggle("with-banner", top.place.childElementCount > 0);
 
+  /** A sentence that goes by itself; nothing flashes beside an image. */
+  function toast(sentence: string): void {
+    speak(sentence);
+    const shown = h("p", { class: "toast" }, sentence);
+    root.append(shown);
+    setTimeout(() => shown.remove(), 5000);
+  }
+
   function redraw(): void {
     const view = workspace.active;
     const on = new Set<string>();
     if (view.playing) on.add("play");
+    if (workspace.planes) on.add("planes");
     if (workspace.linked) on.add("link");
     if (workspace.lines) on.add("lines");
     toolbar.show({ tool: workspace.tool, on, grid: `${workspace.rows}×${workspace.columns}` });

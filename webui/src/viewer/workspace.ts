@@ -12,8 +12,9 @@ import {
   type ToolName,
   undoMark,
   use,
-} from "./engine";
+} from "./engine/tools";
 import { PaneView } from "./pane-view";
+import { PlanesView, refusal } from "./planes-view";
 import { presetsOf } from "./presets";
 import type { DisplaySet, Window } from "./types";
 
@@ -24,6 +25,8 @@ export interface WorkspaceEvents {
   emptied(views: readonly PaneView[]): void;
   /** The active pane, its series, its window or its place has changed. */
   changed(): void;
+  /** Something cannot be done; `key` names the text that says why. */
+  refused(key: string): void;
   seriesWanted(step: number): void;
   tagsWanted(): void;
   helpWanted(): void;
@@ -39,6 +42,7 @@ export class Workspace implements Desk {
   columns = 1;
   #events: WorkspaceEvents;
   readonly #views: PaneView[] = [];
+  #planes: PlanesView | null = null;
   #active = 0;
   #study = "";
 
@@ -165,6 +169,7 @@ export class Workspace implements Desk {
 
   setWindow(window: Window | null): void {
     this.active.pane?.setWindow(window);
+    if (window) this.#planes?.setWindow(window);
   }
 
   preset(number: number): void {
@@ -199,6 +204,34 @@ export class Workspace implements Desk {
       each.root.hidden = this.root.hasAttribute("data-full") && each !== this.active;
   }
 
+  togglePlanes(): void {
+    if (this.#planes) {
+      this.#planes.dispose();
+      this.#planes = null;
+      this.#events.changed();
+      return;
+    }
+    const slices = this.active.slices();
+    const refused = refusal(slices);
+    if (refused) {
+      this.#events.refused(`viewer.planes.${refused}`);
+      return;
+    }
+    const planes = new PlanesView(() => this.togglePlanes());
+    this.#planes = planes;
+    this.root.append(planes.root);
+    const ids = slices.map(({ id }) => id);
+    planes.open(ids, this.active.window).catch(() => {
+      if (this.#planes === planes) this.togglePlanes();
+      this.#events.refused("viewer.planes.failed");
+    });
+    this.#events.changed();
+  }
+
+  get planes(): boolean {
+    return this.#planes !== null;
+  }
+
   deleteMark(): void {
     const last = marks().at(-1);
     if (last?.annotationUID) {
@@ -231,6 +264,7 @@ export class Workspace implements Desk {
   }
 
   dispose(): void {
+    this.#planes?.dispose();
     for (const view of this.#views.splice(0)) view.dispose();
     this.root.remove();
   }

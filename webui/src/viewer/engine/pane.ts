@@ -1,99 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// The only place that imports the imaging engine. It starts once; panes come and go.
+// One picture area that shows a stack of images with their full pixels.
 
 import {
   type Types as Core,
   Enums as CoreEnums,
-  cache,
-  init as initCore,
   metaData,
-  RenderingEngine,
+  type RenderingEngine,
   utilities,
 } from "@cornerstonejs/core";
-import { init as initLoader, wadors } from "@cornerstonejs/dicom-image-loader";
-import {
-  AdvancedMagnifyTool,
-  AngleTool,
-  ArrowAnnotateTool,
-  addTool,
-  annotation,
-  BidirectionalTool,
-  CircleROITool,
-  CobbAngleTool,
-  EllipticalROITool,
-  init as initTools,
-  LengthTool,
-  PanTool,
-  PlanarFreehandROITool,
-  PlanarRotateTool,
-  ProbeTool,
-  RectangleROITool,
-  ReferenceLinesTool,
-  StackScrollTool,
-  Enums as ToolEnums,
-  ToolGroupManager,
-  utilities as toolUtilities,
-  WindowLevelTool,
-  ZoomTool,
-} from "@cornerstonejs/tools";
-import type { DicomJson, Window } from "./types";
-
-const { MouseBindings } = ToolEnums;
-const GROUP = "scrigno";
-const ENGINE = "scrigno";
-const MEGABYTE = 1 << 20;
-const SMALL_DEVICE_GIB = 4;
-
-const MANIPULATORS = {
-  window: WindowLevelTool,
-  pan: PanTool,
-  zoom: ZoomTool,
-  scroll: StackScrollTool,
-  rotate: PlanarRotateTool,
-  magnify: AdvancedMagnifyTool,
-};
-const MEASURES = {
-  length: LengthTool,
-  angle: AngleTool,
-  cobb: CobbAngleTool,
-  ellipse: EllipticalROITool,
-  circle: CircleROITool,
-  rectangle: RectangleROITool,
-  freehand: PlanarFreehandROITool,
-  bidirectional: BidirectionalTool,
-  probe: ProbeTool,
-  text: ArrowAnnotateTool,
-};
-const TOOLS = { ...MANIPULATORS, ...MEASURES };
-
-export type ToolName = keyof typeof TOOLS;
-export const isMeasure = (name: ToolName): boolean => name in MEASURES;
-
-let starting: Promise<RenderingEngine> | null = null;
-
-/** Start the engine once; every later call returns the same one. */
-export function boot(): Promise<RenderingEngine> {
-  starting ??= start();
-  return starting;
-}
-
-async function start(): Promise<RenderingEngine> {
-  await initCore();
-  initLoader({ maxWebWorkers: Math.max(1, Math.min(4, (navigator.hardwareConcurrency || 2) - 1)) });
-  await initTools();
-  const memory = (navigator as { deviceMemory?: number }).deviceMemory ?? SMALL_DEVICE_GIB;
-  cache.setMaxCacheSize((memory <= SMALL_DEVICE_GIB ? 300 : 1200) * MEGABYTE);
-  for (const tool of [...Object.values(TOOLS), ReferenceLinesTool]) addTool(tool);
-  return new RenderingEngine(ENGINE);
-}
-
-/** Tell the engine what an image is before it is asked for; call after `boot`. */
-export function describe(imageId: string, metadata: DicomJson): void {
-  wadors.metaDataManager.add(imageId, metadata as never);
-}
-
-export const imageIdOf = (uid: string, frame: number): string =>
-  `wadors:${new URL(`api/instances/${uid}/frames/${frame}`, document.baseURI).pathname}`;
+import { utilities as toolUtilities } from "@cornerstonejs/tools";
+import type { Window } from "../types";
+import { group } from "./tools";
 
 /** What a pane tells whoever mounted it. */
 export interface PaneListener {
@@ -134,7 +51,7 @@ export class Pane {
     this.#hear(CoreEnums.Events.STACK_NEW_IMAGE, () => this.#listener.shown(this.index));
     this.#hear(CoreEnums.Events.CAMERA_MODIFIED, () => this.#listener.turned(this.orientation()));
     this.#hear(CoreEnums.Events.VOI_MODIFIED, () => this.#listener.window(this.window));
-    const observer = new ResizeObserver(() => engine.resize(true, true));
+    const observer = new ResizeObserver(() => this.#resized());
     observer.observe(element);
     this.#ends.push(() => observer.disconnect());
   }
@@ -142,6 +59,17 @@ export class Pane {
   #hear(name: string, heard: () => void): void {
     this.#element.addEventListener(name, heard);
     this.#ends.push(() => this.#element.removeEventListener(name, heard));
+  }
+
+  /** A picture that fills its pane goes on filling it; one that was zoomed keeps its place. */
+  #resized(): void {
+    const viewport = this.#viewport;
+    const [x, y] = viewport.getPan();
+    const fitted = Math.abs(viewport.getZoom() - 1) < 1e-3 && Math.hypot(x, y) < 1;
+    this.#engine.resize(true, true);
+    if (!fitted) return;
+    viewport.resetCamera({ resetPan: true, resetZoom: true, resetToCenter: true });
+    viewport.render();
   }
 
   get #viewport(): Core.IStackViewport {
@@ -253,64 +181,4 @@ export class Pane {
     group().removeViewports(this.#engine.id, this.#id);
     this.#engine.disableElement(this.#id);
   }
-}
-
-function group() {
-  const found = ToolGroupManager.getToolGroup(GROUP);
-  if (found) return found;
-  const made = ToolGroupManager.createToolGroup(GROUP);
-  if (!made) throw new Error("the engine gave no tool group");
-  for (const tool of [...Object.values(TOOLS), ReferenceLinesTool]) made.addTool(tool.toolName);
-  use("window", made);
-  return made;
-}
-
-type Group = NonNullable<ReturnType<typeof ToolGroupManager.getToolGroup>>;
-
-/** Give the left button and one finger to this tool; the other buttons keep theirs. */
-export function use(name: ToolName, tools: Group = group()): void {
-  const fixed: [ToolName, number, number][] = [
-    ["pan", MouseBindings.Auxiliary, 2],
-    ["zoom", MouseBindings.Secondary, 2],
-    ["scroll", MouseBindings.Wheel, 3],
-  ];
-  for (const tool of Object.values(TOOLS))
-    tools.setToolPassive(tool.toolName, { removeAllBindings: true });
-  for (const [each, mouseButton, numTouchPoints] of fixed) {
-    const bindings = [{ mouseButton }, { numTouchPoints }];
-    if (each === name) bindings.push({ mouseButton: MouseBindings.Primary });
-    tools.setToolActive(TOOLS[each].toolName, { bindings });
-  }
-  if (!fixed.some(([each]) => each === name)) {
-    tools.setToolActive(TOOLS[name].toolName, {
-      bindings: [{ mouseButton: MouseBindings.Primary }],
-    });
-  }
-}
-
-/** Draw in the other panes where the slice of `source` cuts them; null draws none. */
-export function referenceLines(source: string | null): void {
-  const tools = group();
-  const name = ReferenceLinesTool.toolName;
-  if (source === null) {
-    tools.setToolDisabled(name);
-  } else {
-    tools.setToolConfiguration(name, { sourceViewportId: source });
-    tools.setToolEnabled(name);
-  }
-}
-
-export type Mark = ReturnType<typeof annotation.state.getAllAnnotations>[number];
-
-/** Every mark that was drawn, of all images. */
-export const marks = (): Mark[] => annotation.state.getAllAnnotations();
-
-const history = utilities.HistoryMemo.DefaultHistoryMemo;
-
-/** Take back, or do again, what was drawn last. */
-export const undoMark = (): void => history.undo();
-export const redoMark = (): void => history.redo();
-
-export function removeMark(uid: string): void {
-  annotation.state.removeAnnotation(uid);
 }
