@@ -74,6 +74,9 @@ export const machine = () => json("GET", "/machine");
 export const volumes = () => json("GET", "/volumes");
 export const searchStudies = (query, signal) => json("POST", "/studies/search", { body: query, signal });
 export const study = (uid, signal) => json("GET", `/studies/${part(uid)}`, { signal });
+export const protectStudy = (uid, on) => json(on ? "PUT" : "DELETE", `/studies/${part(uid)}/protection`);
+export const deleteStudy = (uid, reason) => json("DELETE", `/studies/${part(uid)}`, { body: { reason } });
+export const restoreTrash = (id) => json("POST", `/trash/${part(id)}/restore`);
 export const studyThumbnail = (uid) => `api/studies/${part(uid)}/thumbnail`;
 export const frameThumbnail = (uid, frame) => `api/instances/${part(uid)}/frames/${frame}/rendered?size=192`;
 

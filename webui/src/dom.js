@@ -30,6 +30,11 @@ const ICONS = {
   link: ["M10 14a4 4 0 0 1 0-5.500l3-3a4 4 0 0 1 5.600 5.600l-1.500 1.500", "M14 10a4 4 0 0 1 0 5.500l-3 3a4 4 0 0 1-5.600-5.600l1.500-1.500"],
   mirror: ["M12 4v16", "M9 7v10H3z", "M15 7v10h6z"],
   move: ["M12 3v18", "M3 12h18", "M9 6l3-3 3 3", "M9 18l3 3 3-3", "M6 9l-3 3 3 3", "M18 9l3 3-3 3"],
+  check: ["M5 12.500 10 17.500 19.500 7"],
+  columns: ["M4 5h16v14H4z", "M9.500 5v14", "M15 5v14"],
+  lock: ["M6 11h12v9H6z", "M8.500 11V8a3.500 3.500 0 0 1 7 0v3"],
+  trash: ["M5 7h14", "M9 7V4h6v3", "M7 7l1 13h8l1-13"],
+  undo: ["M5 9h9a5 5 0 0 1 0 10h-4", "M9 5 5 9l4 4"],
   planes: ["M4 4h16v16H4z", "M12 4v16", "M4 12h16"],
   play: ["M7 5v14l12-7z"],
   probe: ["M12 8a4 4 0 1 0 0 8 4 4 0 0 0 0-8z", "M12 2v4", "M12 18v4", "M2 12h4", "M18 12h4"],
@@ -63,6 +68,9 @@ const ICONS = {
   search: ["M11 4a7 7 0 1 0 0 14 7 7 0 0 0 0-14z", "M16.2 16.2 21 21"],
   user: ["M12 4a4 4 0 1 0 0 8 4 4 0 0 0 0-8z", "M4.5 20.5c.8-4 3.8-6 7.5-6s6.700 2 7.500 6"],
 };
+
+/** The lines of an icon. */
+export const paths = (name) => ICONS[name];
 
 /** Make an icon; it is decoration, the words stand beside it or in the label. */
 export function icon(name) {

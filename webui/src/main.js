@@ -15,7 +15,7 @@ import { aboutPage } from "./pages/about.js";
 import { claimPage } from "./pages/claim.js";
 import { connectionPage } from "./pages/connection.js";
 import { dashboardPage } from "./pages/dashboard.js";
-import { listPage } from "./pages/list.js";
+import { listPage } from "./pages/list/page";
 import { loginPage } from "./pages/login.js";
 import { profilePage } from "./pages/profile.js";
 import { viewerPage } from "./pages/viewer.js";

@@ -22,6 +22,9 @@ export const currentStatus = () => status;
 export const isReachable = () => reachable;
 export const isAdministrator = () => session?.user?.role === "administrator";
 
+/** Tell whether the account has this right; the box decides, this only hides what it would refuse. */
+export const may = (right) => isAdministrator() || (session?.user?.permissions ?? []).includes(right);
+
 /** Call `listener` after each change of status; the answer stops that. */
 export function onStatus(listener) {
   listeners.add(listener);
