@@ -28,6 +28,7 @@ run: build ## start the box on folders under ./var and print how to reach it
 
 test: build $(VENV)/.dev ## install what the tests need and run all of them
 	@tools/need-test-packages
+	@tools/pages-check test $(VENV)
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-fast: $(VENV)/.dev ## the tests that take less than ten seconds each
@@ -39,6 +40,7 @@ faults: build $(VENV)/.dev ## break disks, processes and peers for real, ROWS="1
 
 check: build $(VENV)/.dev ## format, lint, types, layers, spelling, licences, house rules
 	@PATH="$(CURDIR)/$(BIN):$$PATH" tools/check
+	@tools/pages-check check $(VENV)
 
 format: $(VENV)/.dev ## put the code into its format
 	@$(BIN)/ruff format $(ROOMS)
