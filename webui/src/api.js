@@ -105,3 +105,18 @@ export async function frame(uid, number, { window, size, signal }) {
 export const renderedFrame = (uid, number, size) => `api/instances/${part(uid)}/frames/${number}/rendered?size=${size}`;
 export const seriesMetadata = (study, series, signal) =>
   json("GET", `/studies/${part(study)}/series/${part(series)}/metadata`, { signal });
+
+/** The document of an object; films are left to the element that plays them. */
+export async function instanceDocument(uid, signal) {
+  const path = `/instances/${part(uid)}/document`;
+  const controller = new AbortController();
+  signal.addEventListener("abort", () => controller.abort(), { once: true });
+  const answer = await ask("GET", path, { signal: controller.signal });
+  const type = (answer.headers.get("Content-Type") ?? "").split(";")[0].trim();
+  const url = `api${path}`;
+  if (/^(video|audio)\//.test(type)) {
+    controller.abort();
+    return { blob: null, type, url };
+  }
+  return { blob: await answer.blob(), type, url };
+}

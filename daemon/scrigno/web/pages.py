@@ -30,7 +30,7 @@ PAGE_POLICY: Final = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; "
     "style-src 'self' 'unsafe-inline'; img-src 'self' blob: data:; media-src 'self' blob:; "
     "font-src 'self'; connect-src 'self'; manifest-src 'self'; form-action 'self'; "
-    "frame-src 'self'; base-uri 'none'; frame-ancestors 'none'"
+    "frame-src 'self' blob:; base-uri 'none'; frame-ancestors 'none'"
 )
 FOREVER: Final = "public, max-age=31536000, immutable"
 

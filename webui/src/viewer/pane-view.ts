@@ -6,6 +6,7 @@ import * as api from "../api.js";
 import { h, icon } from "../dom.js";
 import { number, t } from "../i18n.js";
 import { Cine, rateOf } from "./cine";
+import { showDocument } from "./document-view";
 import { boot, describe, imageIdOf } from "./engine/boot";
 import { Pane } from "./engine/pane";
 import { alongNormal } from "./series";
@@ -27,6 +28,8 @@ export class PaneView {
   stored: Window | null = null;
   readonly #events: PaneEvents;
   readonly #place: HTMLDivElement;
+  readonly #sheet: HTMLElement;
+  #giveBack = () => {};
   readonly #edges: HTMLElement[];
   readonly #first: HTMLImageElement;
   readonly #rail: HTMLInputElement;
@@ -42,6 +45,7 @@ export class PaneView {
   constructor(events: PaneEvents) {
     this.#events = events;
     this.#place = h("div", { class: "picture", tabindex: "0", role: "img" }) as HTMLDivElement;
+    this.#sheet = h("div", { class: "document-place", hidden: true });
     this.#first = h("img", { class: "first-picture", alt: "", hidden: true }) as HTMLImageElement;
     this.corners = Object.fromEntries(
       CORNERS.map((name) => [name, h("div", { class: `corner ${name}` })]),
@@ -69,6 +73,7 @@ export class PaneView {
       { class: "pane" },
       this.#first,
       this.#place,
+      this.#sheet,
       Object.values(this.corners),
       this.#edges,
       this.#rail,
@@ -130,6 +135,11 @@ export class PaneView {
     const controller = new AbortController();
     this.#loading = controller;
     this.#busy.hidden = false;
+    if (shown.document) {
+      await this.#openDocument(shown, shown.document, controller.signal);
+      return;
+    }
+    this.#sheet.hidden = true;
     this.#showFirst(shown.frames[0]);
     try {
       const [engine, metadata] = await Promise.all([
@@ -159,6 +169,31 @@ export class PaneView {
       this.tell("alert", sentence, () => void this.open(study, shown, words));
     } finally {
       if (!controller.signal.aborted) this.#busy.hidden = true;
+    }
+  }
+
+  async #openDocument(shown: DisplaySet, uid: string, signal: AbortSignal): Promise<void> {
+    this.#first.hidden = true;
+    this.#frames = [];
+    this.#rail.hidden = true;
+    for (const name of ["bottom-left", "bottom-right"] as const)
+      this.corners[name].textContent = "";
+    this.#turned([]);
+    this.#events.windowChanged(this);
+    try {
+      this.#giveBack = await showDocument(this.#sheet, uid, signal);
+      this.#sheet.hidden = false;
+      this.root.dataset.full = "document";
+    } catch (error) {
+      if (signal.aborted) return;
+      const none = (error as { code?: string }).code === "no-document";
+      const modality = shown.series.modality;
+      const sentence = none
+        ? t("viewer.nopicture", { modality })
+        : ((error as { sentence?: () => string }).sentence?.() ?? t("problem.unknown"));
+      this.tell("picture", sentence);
+    } finally {
+      if (!signal.aborted) this.#busy.hidden = true;
     }
   }
 
@@ -270,6 +305,8 @@ export class PaneView {
   /** Give up what is under way; the pane stays usable. */
   stop(): void {
     this.#loading?.abort();
+    this.#giveBack();
+    this.#giveBack = () => {};
     this.#cine.stop();
   }
 

@@ -43,8 +43,14 @@ describe("display sets", () => {
     expect(sets[2]?.frames.at(-1)).toEqual({ uid: "1.2.3", frame: 30 });
   });
 
-  test("objects without a picture show nothing", () => {
-    expect(displaySets(series([instance(1, { rows: null, columns: null })]))).toEqual([]);
+  test("objects without a picture show their document, one by one", () => {
+    const report = (number: number) => instance(number, { rows: null, columns: null });
+    const sets = displaySets(series([report(2), report(1), instance(3)]));
+    expect(sets.map(({ frames, document }) => [frames.length, document])).toEqual([
+      [1, undefined],
+      [0, "1.2.1"],
+      [0, "1.2.2"],
+    ]);
   });
 });
 

@@ -11,7 +11,7 @@ const framesOf = (instance: Instance): FrameRef[] =>
     frame: index + 1,
   }));
 
-/** Instances of one size stack; a localizer of another size, or a clip, is a pane of its own. */
+/** Instances of one size stack; a localizer of another size, a clip, a document stand alone. */
 export function displaySets(series: Series): DisplaySet[] {
   const stacks = new Map<string, Instance[]>();
   for (const instance of series.instances.filter(hasPicture)) {
@@ -19,11 +19,21 @@ export function displaySets(series: Series): DisplaySet[] {
     const key = clip ? instance.sop_instance_uid : `${instance.rows}x${instance.columns}`;
     stacks.set(key, [...(stacks.get(key) ?? []), instance]);
   }
-  return [...stacks.values()].map((instances) => ({
+  const pictures = [...stacks.values()].map((instances) => ({
     series,
     frames: [...instances].sort(byNumber).flatMap(framesOf),
     multiframe: instances.length === 1 && (instances[0]?.number_of_frames ?? 1) > 1,
   }));
+  const documents = series.instances
+    .filter((instance) => !hasPicture(instance))
+    .sort(byNumber)
+    .map(({ sop_instance_uid }) => ({
+      series,
+      frames: [],
+      multiframe: false,
+      document: sop_instance_uid,
+    }));
+  return [...pictures, ...documents];
 }
 
 function byNumber(a: Instance, b: Instance): number {

@@ -46,6 +46,8 @@ export interface DisplaySet {
   frames: FrameRef[];
   /** A multi-frame object plays at its own rate; 0 where nothing says one. */
   multiframe: boolean;
+  /** The object whose document is shown, where there are no frames. */
+  document?: string;
 }
 
 export type DicomJson = Record<string, { vr: string; Value?: unknown[]; InlineBinary?: string }>;
