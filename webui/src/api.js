@@ -26,13 +26,16 @@ export function onLoggedOut(callback) {
   whenLoggedOut = callback;
 }
 
-async function ask(method, path, { body, signal, expect401 = false } = {}) {
+async function ask(method, path, { body, signal, revision, expect401 = false } = {}) {
   let answer;
   try {
     answer = await fetch(`api${path}`, {
       method,
       signal,
-      headers: body === undefined ? {} : { "Content-Type": "application/json" },
+      headers: {
+        ...(body === undefined ? {} : { "Content-Type": "application/json" }),
+        ...(revision === undefined ? {} : { "If-Match": `"${revision}"` }),
+      },
       body: body === undefined ? undefined : JSON.stringify(body),
     });
   } catch (error) {
@@ -120,3 +123,10 @@ export async function instanceDocument(uid, signal) {
   }
   return { blob: await answer.blob(), type, url };
 }
+
+export const annotations = (uid, signal) => json("GET", `/studies/${part(uid)}/annotations`, { signal });
+export const saveAnnotations = (uid, body, revision) =>
+  json("PUT", `/studies/${part(uid)}/annotations/mine`, { body, revision });
+export const keyImages = (uid, signal) => json("GET", `/studies/${part(uid)}/key-images`, { signal });
+export const saveKeyImages = (uid, body, revision) =>
+  json("PUT", `/studies/${part(uid)}/key-images/mine`, { body, revision });

@@ -5,9 +5,12 @@ import * as api from "../api.js";
 import { h, icon, speak } from "../dom.js";
 import { dicomDate, moment, personName, t } from "../i18n.js";
 import { banner } from "../shell.js";
+import { may } from "../state.js";
+import type { SaveState } from "./autosave";
 import { COMMANDS, commandOf } from "./commands";
 import { helpDialog, tagDialog } from "./dialogs";
 import type { PaneView } from "./pane-view";
+import { ReadingMarks } from "./reading-marks";
 import { displaySets } from "./series";
 import { Toolbar } from "./toolbar";
 import type { DisplaySet, Series } from "./types";
@@ -33,6 +36,8 @@ export function readingRoom(parameters: Map<string, string>): {
   const top = banner();
   let sets: DisplaySet[] = [];
   let patient: string[] = [];
+  let marks: ReadingMarks | null = null;
+  const saved = h("span", { class: "saved", role: "status" });
 
   const workspace = new Workspace({
     changed: () => redraw(),
@@ -48,7 +53,11 @@ export function readingRoom(parameters: Map<string, string>): {
       if (metadata) root.append(tagDialog(metadata));
     },
     helpWanted: () => root.append(helpDialog(COMMANDS)),
-    keyImageToggled: () => {},
+    described: () => marks?.described(),
+    keyImageToggled: (uid, frame) => {
+      marks?.toggleKey(uid, frame);
+      speak(t(marks?.isKey(uid, frame) ? "viewer.key.on" : "viewer.key.off"));
+    },
   });
   const tools = windowTools((window) => workspace.setWindow(window ?? workspace.active.stored));
   const toolbar = new Toolbar(workspace);
@@ -65,6 +74,7 @@ export function readingRoom(parameters: Map<string, string>): {
         icon("back"),
       ),
       h("div", { class: "viewer-title" }, title, subtitle),
+      saved,
       tools.root,
     ),
     toolbar.root,
@@ -84,6 +94,7 @@ export function readingRoom(parameters: Map<string, string>): {
   function redraw(): void {
     const view = workspace.active;
     const on = new Set<string>();
+    if (view.frame && marks?.isKey(view.frame.uid, view.frame.frame)) on.add("keyimage");
     if (view.playing) on.add("play");
     if (workspace.planes) on.add("planes");
     if (workspace.linked) on.add("link");
@@ -133,6 +144,7 @@ export function readingRoom(parameters: Map<string, string>): {
       return;
     }
     describeStudy(found.study);
+    void openMarks(found.study.study_instance_uid);
     workspace.open(found.study.study_instance_uid);
     sets = found.series.flatMap((series) => displaySets(series));
     strip.replaceChildren(
@@ -157,6 +169,30 @@ export function readingRoom(parameters: Map<string, string>): {
       ),
     );
     workspace.active.focus();
+  }
+
+  /** What was drawn before is there again, and what is drawn now is kept. */
+  async function openMarks(uid: string): Promise<void> {
+    const opened = new ReadingMarks(uid, {
+      saving: (state) => told(state),
+      changed: () => redraw(),
+    });
+    try {
+      await opened.open(may("annotate"), controller.signal);
+      marks = opened;
+      redraw();
+    } catch (error) {
+      if (!controller.signal.aborted) toast(sentenceOf(error));
+    }
+  }
+
+  function told(state: SaveState): void {
+    saved.dataset.state = state;
+    saved.textContent = t(`viewer.save.${state}`);
+    if (state === "conflict") {
+      toast(t("viewer.save.conflict.hint"));
+      marks?.merge(controller.signal).catch(() => told("failed"));
+    }
   }
 
   // biome-ignore lint/suspicious/noExplicitAny: a line of the list, typed when its page is
@@ -242,11 +278,16 @@ export function readingRoom(parameters: Map<string, string>): {
     root,
     stop: () => {
       removeEventListener("keydown", onkey);
+      void marks?.stop();
       controller.abort();
       workspace.dispose();
       top.stop();
     },
   };
+}
+
+function sentenceOf(error: unknown): string {
+  return (error as { sentence?: () => string }).sentence?.() ?? t("problem.unknown");
 }
 
 function seriesWords(series: Series): string {

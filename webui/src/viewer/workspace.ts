@@ -25,6 +25,8 @@ export interface WorkspaceEvents {
   emptied(views: readonly PaneView[]): void;
   /** The active pane, its series, its window or its place has changed. */
   changed(): void;
+  /** The images of a series are known now. */
+  described(): void;
   /** Something cannot be done; `key` names the text that says why. */
   refused(key: string): void;
   seriesWanted(step: number): void;
@@ -73,6 +75,7 @@ export class Workspace implements Desk {
   async show(shown: DisplaySet, words: string, view: PaneView = this.active): Promise<void> {
     this.activate(view);
     await view.open(this.#study, shown, words);
+    this.#events.described();
     this.#events.changed();
   }
 
