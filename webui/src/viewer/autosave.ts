@@ -26,6 +26,7 @@ export class Autosave<T> {
   #running: Promise<void> | null = null;
   #stopped = false;
   #conflict = false;
+  #failed = false;
 
   constructor(saver: Saver<T>, revision: number) {
     this.#saver = saver;
@@ -37,6 +38,7 @@ export class Autosave<T> {
   touch(): void {
     if (this.#stopped || this.#conflict || JSON.stringify(this.#saver.read()) === this.#last)
       return;
+    if (this.#failed) return; // it is tried again by itself
     const now = Date.now();
     this.#since ||= now;
     this.#saver.told("waiting");
@@ -64,24 +66,28 @@ export class Autosave<T> {
   }
 
   async #save(content: T, text: string): Promise<void> {
+    this.#failed = false;
     this.#saver.told("saving");
+    let done = false;
     try {
       this.revision = await this.#saver.write(content, this.revision);
       this.#last = text;
       this.#since = 0;
       this.#saver.told("saved");
+      done = true;
     } catch (error) {
       if ((error as { code?: string }).code === "revision-conflict") {
         this.#conflict = true;
         this.#saver.told("conflict");
       } else {
+        this.#failed = true;
         this.#saver.told("failed");
         if (!this.#stopped) this.#later(AGAIN_MS);
       }
     } finally {
       this.#running = null;
     }
-    if (!this.#conflict && !this.#stopped) this.touch();
+    if (done && !this.#stopped) this.touch();
   }
 
   /** Go on from what the other saved: the next save is made upon its revision. */
