@@ -29,7 +29,8 @@ export function renderedViewerPage(parameters) {
     h("header", { class: "viewer-bar" },
       h("a", { class: "button quiet square", href: "#/list", "aria-label": t("viewer.back") }, icon("back")),
       h("div", { class: "viewer-title" }, title, subtitle),
-      tools.root),
+      tools.root,
+      h("a", { class: "button quiet square", href: `${location.hash.replace(/&mode=\w+/, "")}&mode=full`, "aria-label": t("viewer.full"), title: t("viewer.full") }, icon("contrast"))),
     strip,
     stage.root,
   );

@@ -26,6 +26,7 @@ export interface Desk {
   redo(): void;
   keyImage(): void;
   tags(): void;
+  lighter(): void;
   help(): void;
 }
 
@@ -94,6 +95,7 @@ export const COMMANDS: readonly Command[] = [
   action("link", "link", ["Shift+L"], (desk) => desk.toggleLink()),
   action("overlays", "eye", ["i"], (desk) => desk.toggleOverlays()),
   action("tags", "tags", ["Shift+T"], (desk) => desk.tags()),
+  action("lighter", "light", ["Shift+M"], (desk) => desk.lighter()),
   action("reset", "reset", ["Escape"], (desk) => desk.reset()),
   action("help", "keyboard", ["?"], (desk) => desk.help()),
   hidden("rotateleft", ["Shift+R"], (desk) => desk.turn({ quarters: -1 })),

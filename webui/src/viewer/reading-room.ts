@@ -53,6 +53,9 @@ export function readingRoom(parameters: Map<string, string>): {
       if (metadata) root.append(tagDialog(metadata));
     },
     helpWanted: () => root.append(helpDialog(COMMANDS)),
+    lighterWanted: () => {
+      location.hash = `${location.hash.replace(/&mode=\w+/, "")}&mode=rendered`;
+    },
     described: () => marks?.described(),
     keyImageToggled: (uid, frame) => {
       marks?.toggleKey(uid, frame);

@@ -32,6 +32,8 @@ export interface WorkspaceEvents {
   seriesWanted(step: number): void;
   tagsWanted(): void;
   helpWanted(): void;
+  /** Pictures of the box instead of full pixels. */
+  lighterWanted(): void;
   keyImageToggled(uid: string, frame: number): void;
 }
 
@@ -260,6 +262,10 @@ export class Workspace implements Desk {
 
   tags(): void {
     this.#events.tagsWanted();
+  }
+
+  lighter(): void {
+    this.#events.lighterWanted();
   }
 
   help(): void {

@@ -108,6 +108,7 @@ export class Pane {
       return;
     }
     this.#viewport.render();
+    if (imageIds.length > 1) toolUtilities.stackContextPrefetch.enable(this.#element);
     this.#listener.shown(this.index);
     this.#listener.window(this.window);
   }
@@ -178,6 +179,7 @@ export class Pane {
 
   dispose(): void {
     for (const end of this.#ends.splice(0)) end();
+    toolUtilities.stackContextPrefetch.disable(this.#element);
     group().removeViewports(this.#engine.id, this.#id);
     this.#engine.disableElement(this.#id);
   }
