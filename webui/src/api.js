@@ -130,3 +130,9 @@ export const saveAnnotations = (uid, body, revision) =>
 export const keyImages = (uid, signal) => json("GET", `/studies/${part(uid)}/key-images`, { signal });
 export const saveKeyImages = (uid, body, revision) =>
   json("PUT", `/studies/${part(uid)}/key-images/mine`, { body, revision });
+
+export const note = (uid, signal) => json("GET", `/studies/${part(uid)}/note`, { signal });
+export const saveNote = (uid, body, revision) => json("PUT", `/studies/${part(uid)}/note`, { body, revision });
+export const labels = (uid, signal) => json("GET", `/studies/${part(uid)}/labels`, { signal });
+export const saveLabels = (uid, body, revision) =>
+  json("PUT", `/studies/${part(uid)}/labels`, { body, revision });

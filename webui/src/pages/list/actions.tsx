@@ -8,6 +8,7 @@ import { t } from "../../i18n.js";
 import { may } from "../../state.js";
 import { Icon } from "../../ui/icon";
 import { pickNothing, reload, selection } from "./model";
+import { Preview } from "./preview";
 import { placesInView } from "./table";
 
 const told = signal<{ text: string; undo?: () => Promise<void> } | null>(null);
@@ -117,6 +118,7 @@ export function Actions() {
           </button>
         </div>
       )}
+      {rows.length === 1 && only && <Preview row={only} />}
       <DeleteDialog dialog={dialog} count={rows.length} />
     </>
   );
