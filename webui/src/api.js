@@ -63,6 +63,10 @@ const part = encodeURIComponent;
 export const session = () => json("GET", "/session");
 export const login = (user, password) =>
   json("POST", "/login", { body: { user, password, cookie: true }, expect401: true });
+export const secondFactor = (body) => json("POST", "/login/second-factor", { body, expect401: true });
+export const enrol = (ticket) => json("POST", "/login/enrol", { body: { ticket }, expect401: true });
+export const confirmEnrol = (body) => json("POST", "/login/enrol/confirm", { body, expect401: true });
+export const newPassword = (body) => json("POST", "/login/new-password", { body, expect401: true });
 export const claim = (setup_code, user, password) =>
   json("POST", "/claim", { body: { setup_code, user, password, cookie: true }, expect401: true });
 export const logout = () => json("POST", "/logout");

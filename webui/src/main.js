@@ -54,7 +54,7 @@ function draw() {
     show(claimPage(enter, draw));
   } else if (!session.user) {
     if (route !== "#/login") wanted = location.hash;
-    show(loginPage(enter, draw));
+    show(loginPage(enter, draw, (page) => { show(page); focusFirst(); }));
   } else if (route === "#/viewer") {
     const page = viewerPage(parameters);
     show(page.root, page.stop);
@@ -68,6 +68,10 @@ function draw() {
     const stop = page.draw(frame.page, { again: draw }) ?? (() => {});
     show(frame.root, () => { stop(); frame.stop(); });
   }
+  focusFirst();
+}
+
+function focusFirst() {
   const heading = app.querySelector("h1");
   heading?.setAttribute("tabindex", "-1");
   (app.querySelector("[data-focus-first]") ?? heading)?.focus({ preventScroll: true });
