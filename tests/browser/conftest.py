@@ -31,7 +31,9 @@ def chromium() -> Iterator[Chrome]:
         "--no-sandbox",  # the tests may run as root, where Chromium's own sandbox cannot
         "--disable-dev-shm-usage",
         "--disable-background-networking",
-        "--disable-gpu",
+        "--use-gl=angle",  # WebGL by the processor: the viewer needs it and no machine has a GPU
+        "--use-angle=swiftshader",
+        "--enable-unsafe-swiftshader",
         "--lang=en-US",
         "--window-size=1440,900",
     ):
