@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures rendered by the box, for weak devices: scroll, window, presets, by mouse, keys, touch."""
+"""Pictures rendered by the box, for weak devices: by mouse, keys and touch."""
 
 import pytest
 from selenium.webdriver.common.action_chains import ActionChains

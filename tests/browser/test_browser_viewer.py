@@ -17,7 +17,8 @@ MARKS = "[...document.querySelectorAll('.pane svg text')].map((each) => each.tex
 
 def open_study(browser: Browser, patient_id: str = "FR-88") -> None:
     browser.log_in()
-    row = f"[...document.querySelectorAll('.studies tr')].find((r) => r.textContent.includes('{patient_id}'))"
+    rows = "[...document.querySelectorAll('.studies tr')]"
+    row = f"{rows}.find((r) => r.textContent.includes('{patient_id}'))"
     browser.until(f"{row}?.querySelector('a') != null")
     browser.script(f"{row}.querySelector('a').click()")
     browser.until("document.querySelector('.pane')?.dataset.full === '1'")
