@@ -284,6 +284,7 @@ class Box:
             start_delay_s=0,
             poll_s=0.05,
             second_look_s=0.05,
+            pause_mark=self.root / "state" / "scrub-paused",
         )
         self.rebuilder = Rebuilder(
             catalogue=self.catalogue,
@@ -299,6 +300,7 @@ class Box:
             rebuilder=self.rebuilder,
             on_debt=self.replicator.nudge,
             turn=self.taking.turn,
+            suspect=self.verifier.suspect,
             second_look_s=0.05,
         )
         self.backups = IndexBackups(

@@ -371,6 +371,25 @@ async def test_orphans_missing_and_wrong_copies_are_found_and_mended(
     assert (await box.catalogue.instance(orphan.uid)).key == orphan.key
 
 
+@pytest.mark.spec("DB-3", "ST-1")
+async def test_the_only_copy_stays_in_its_place_though_it_has_the_wrong_size(box: Box) -> None:
+    one, *_ = await filled(box, 2)
+    await box.catalogue.forget_volume("backup1")  # as after an index that knows one copy only
+    path = box.root / "data" / one.key
+    path.write_bytes(one.file[:-10])
+    (box.root / "backup1" / one.key).unlink()
+    suspected: list[str] = []
+    box.reconciler._suspect = lambda instance: suspected.append(instance.sop_instance_uid)
+    report = await box.reconciler.reconcile(fix=True)
+    (found,) = [each for each in report.discrepancies if each.key == one.key and each.note]
+    assert (found.volume, found.kind, found.fixed) == ("data", "wrong-size", False)
+    assert "only copy" in found.note
+    assert suspected == [one.uid]
+    assert path.read_bytes() == one.file[:-10]
+    assert box.set_aside("data") == []
+    assert "data" in (await box.catalogue.instance(one.uid)).held_by()
+
+
 @pytest.mark.spec("DB-3")
 async def test_nothing_is_set_aside_while_somebody_else_works_on_the_object(box: Box) -> None:
     one, *_ = await filled(box, 2)

@@ -128,7 +128,7 @@ async def test_the_last_copy_that_cannot_be_read_stays_when_staging_has_let_go(
     await box.staging.release(row.staged_as)
     check, failing = Volume.check, [True]
 
-    async def bad_sector(volume: Volume, key: str) -> Checked:
+    async def bad_sector(volume: Volume, key: str, between: object = None) -> Checked:
         if failing:
             raise VolumeError(volume.name, ErrorKind.IO, "Input/output error (EIO)")
         return await check(volume, key)

@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -243,7 +244,7 @@ async def test_a_read_that_was_wrong_only_once_repairs_nothing(
     objects = await filled(box, 3)
     check, wrong = Volume.check, [objects[1].key]
 
-    async def sometimes(volume: Volume, key: str) -> Checked:
+    async def sometimes(volume: Volume, key: str, between: object = None) -> Checked:
         answer = await check(volume, key)
         if key in wrong:
             wrong.remove(key)
@@ -319,7 +320,7 @@ async def test_a_file_that_the_disk_does_not_give_back_is_replaced_and_the_volum
         objects = await filled(box, 4)
         check, failures = Volume.check, [1, 2]  # both looks at it; the file is replaced then
 
-        async def sick(volume: Volume, key: str) -> Checked:
+        async def sick(volume: Volume, key: str, between: object = None) -> Checked:
             if volume.name == "data" and key == objects[1].key and failures:
                 failures.pop()
                 error = VolumeError("data", ErrorKind.IO, "Input/output error (EIO)")
@@ -413,6 +414,76 @@ async def test_it_keeps_to_its_rate_and_gives_way_to_arriving_images(quiet_box: 
 
 
 @pytest.mark.spec("ST-6")
+async def test_a_large_object_is_read_in_steps_at_the_rate_and_a_pause_stops_within_it(
+    quiet_box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box, step = quiet_box, 256 << 10
+    monkeypatch.setattr("scrigno.volumes.operations.STEP_BYTES", step)
+    monkeypatch.setattr("scrigno.archive.scrub.STEP_BYTES", step)
+    one = made(1, pixels=2 << 20)
+    await box.store(one)
+    await spread(box)
+    call, reads = Volume._call, []
+
+    async def watched(volume: Volume, op: Op, *rest: object) -> object:
+        if op is Op.DIGEST:
+            reads.append(time.monotonic())
+        return await call(volume, op, *rest)
+
+    monkeypatch.setattr(Volume, "_call", watched)
+    box.scrub_rules = ScrubRules(max_bytes_per_s=4 << 20)
+    box.scrubber.start()
+    await box.until(lambda: set(box.names) == set(box.scrubber._desks))
+    box.scrubber.run_now("data")
+    await box.until(lambda: len(reads) >= 2)
+    box.scrubber.pause()
+    await asyncio.sleep(0.3)  # the step under way ends
+    paused_at = len(reads)
+    await asyncio.sleep(0.5)
+    assert len(reads) == paused_at < 8
+    assert box.scrubber.status("data").state is ScrubState.PAUSED
+    box.scrubber.resume()
+    await box.until(lambda: box.counters.value("scrub_passes", volume="data"))
+    assert len(reads) >= 8
+    waits = [later - earlier for earlier, later in pairwise(reads)]
+    assert sorted(waits)[1] > 0.9 * step / (4 << 20)  # the last step may be a short one
+    row = (await box.catalogue.scrubs())["data"]
+    assert (row.checked, row.bad) == (1, 0)
+    assert box.counters.value("scrub_read_bytes", volume="data") == len(one.file)
+
+
+@pytest.mark.spec("ST-6")
+async def test_a_large_object_that_is_bad_is_found_in_steps_too(
+    quiet_box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = quiet_box
+    monkeypatch.setattr("scrigno.volumes.operations.STEP_BYTES", 64 << 10)
+    monkeypatch.setattr("scrigno.archive.scrub.STEP_BYTES", 64 << 10)
+    one = made(1, pixels=1 << 20)
+    await box.store(one)
+    await spread(box)
+    flip_a_bit(box.root / "data" / one.key, random.Random(3))
+    await scrubbed(box, "data")
+    assert (await box.catalogue.scrubs())["data"].repaired == 1
+    assert (box.root / "data" / one.key).read_bytes() == one.file
+
+
+@pytest.mark.spec("ST-6")
+async def test_a_pause_outlives_a_restart(tmp_path: Path) -> None:
+    box = await Box(tmp_path).open()
+    try:
+        for paused in (True, False):
+            box.scrubber.start()
+            (box.scrubber.pause if paused else box.scrubber.resume)()
+            await box.reopened()
+            box.scrubber.start()
+            await box.until(lambda: set(box.names) == set(box.scrubber._desks))
+            assert box.scrubber.paused is paused
+    finally:
+        await box.close()
+
+
+@pytest.mark.spec("ST-6")
 async def test_two_volumes_of_one_disk_are_never_read_at_the_same_time(
     quiet_box: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -420,7 +491,7 @@ async def test_two_volumes_of_one_disk_are_never_read_at_the_same_time(
     await filled(box, 10)
     check, reading, together = Volume.check, set(), []
 
-    async def watched(volume: Volume, key: str) -> Checked:
+    async def watched(volume: Volume, key: str, between: object = None) -> Checked:
         reading.add(volume.name)
         together.append(len(reading))
         await asyncio.sleep(0.01)

@@ -181,6 +181,7 @@ def make_archive(
         rebuilder=rebuilder,
         on_debt=replicator.nudge,
         turn=taking.turn,
+        suspect=verifier.suspect,
     )
     recovery = Recovery(
         staging=staging,
@@ -210,6 +211,7 @@ def make_archive(
         clock=clock,
         bus=bus,
         is_busy=is_busy,
+        pause_mark=work_dir / "scrub-paused",
     )
     trash = Trash(
         catalogue=catalogue,

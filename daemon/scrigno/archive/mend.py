@@ -8,7 +8,7 @@ is touched: a damaged copy is better than none.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -128,13 +128,18 @@ class Mender:
 
     # looking -----------------------------------------------------------------------------------
 
-    async def look(self, target: Target, name: str) -> Look:
-        """Read one copy from its disk, not from a cache, and judge it."""
+    async def look(
+        self,
+        target: Target,
+        name: str,
+        between: Callable[[int], Awaitable[None]] | None = None,
+    ) -> Look:
+        """Read one copy from its disk, not from a cache, and judge it; `between` as in `check`."""
         volume = self._volume(name)
         if volume is None or not volume.readable:
             return Look(finding=Finding.SKIPPED)
         try:
-            found = await volume.check(target.key)
+            found = await volume.check(target.key, between)
         except VolumeError as error:
             return Look(finding=await self._judge(volume, error))
         if found.digest == target.digest:

@@ -92,17 +92,20 @@ class Reconciler:
         rebuilder: Rebuilder,
         on_debt: Callable[[], None] = lambda: None,
         turn: Callable[[str], AbstractAsyncContextManager[None]] = lambda _: nullcontext(),
+        suspect: Callable[[StoredInstance], None] = lambda _: None,
         second_look_s: float = SECOND_LOOK_S,
     ) -> None:
         """`on_debt` is told when a missing copy became a debt, which replication pays.
 
         `turn` keeps others off one object while its row and file are compared and put right.
+        `suspect` hears of objects whose only copy is not what was received.
         """
         self._catalogue = catalogue
         self._volumes = volumes
         self._rebuilder = rebuilder
         self._on_debt = on_debt
         self._turn = turn
+        self._suspect = suspect
         self._second_look_s = second_look_s
 
     async def reconcile(
@@ -253,13 +256,18 @@ class Reconciler:
         fix: bool,
     ) -> None:
         name, row = volume.spec.name, _stored_key(instance)
+        fixed, note = fix, ""
         state = next((copy.state for copy in instance.copies if copy.volume == name), None)
         size = await volume.stat(row.key)
         if state is CopyState.HELD:
             if size == row.size:
                 return
             kind = Kind.MISSING if size is None else Kind.WRONG_SIZE
-            if fix:
+            if size is not None and _only_there(instance, name):
+                # Cut short or not, it is all there is: an engineer may save what it holds.
+                fixed, note = False, "It is the only copy and stays where it is."
+                self._suspect(instance)
+            elif fix:
                 await self._owe(volume, row, kind)
         elif size == row.size:
             if state is not None and difference is not Difference.UNRECORDED:
@@ -273,7 +281,7 @@ class Reconciler:
                 await self._catalogue.owe([row.sop_instance_uid], name)
         else:
             return  # owed and not there: replication's business
-        report.add(Discrepancy(name, row.key, kind, fixed=fix))
+        report.add(Discrepancy(name, row.key, kind, fixed=fixed, note=note))
 
     async def _owe(self, volume: Volume, row: StoredKey, kind: Kind) -> None:
         """Have a copy made anew, from a good one."""
@@ -347,6 +355,11 @@ class Reconciler:
             return stem
         except VolumeError:
             return None
+
+
+def _only_there(instance: StoredInstance, volume: str) -> bool:
+    """Tell whether nobody else is said to hold the object, staging included."""
+    return instance.staged_as is None and instance.held_by() == (volume,)
 
 
 def _stored_key(one: StoredInstance) -> StoredKey:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Final
 
 from scrigno.catalogue.catalogue import Catalogue
@@ -23,12 +24,12 @@ from scrigno.core.errors import CommandError
 from scrigno.core.events import EventBus, VolumeChanged
 from scrigno.db.errors import DatabaseError
 from scrigno.volumes.states import ErrorKind, VolumeError, VolumeState
-from scrigno.volumes.volume import Volume, Volumes
+from scrigno.volumes.volume import STEP_BYTES, Volume, Volumes
 
 from .aliens import aliens_on
 from .mend import STEADY, Finding, Mender, Target
 from .quarantine import Quarantine
-from .scrub_desk import Desk, Disks, ScrubState
+from .scrub_desk import Desk, Disks, PauseMark, ScrubState
 
 log = logging.getLogger(__name__)
 
@@ -106,8 +107,12 @@ class Scrubber:
         start_delay_s: float = START_DELAY_S,
         poll_s: float = POLL_S,
         second_look_s: float = SECOND_LOOK_S,
+        pause_mark: Path | None = None,
     ) -> None:
-        """`is_busy` tells whether images are arriving, `local_time` what the window goes by."""
+        """`is_busy` tells whether images are arriving, `local_time` what the window goes by.
+
+        `pause_mark` is the file that stands while it is paused, so that a restart keeps to it.
+        """
         self._catalogue = catalogue
         self._volumes = volumes
         self._mender = mender
@@ -124,6 +129,7 @@ class Scrubber:
         self._desks: dict[str, Desk] = {}
         self._disks = Disks()
         self._paused = False
+        self._mark = PauseMark(pause_mark)
         self._recheck = asyncio.Event()
         self._begin = asyncio.Event()  # somebody asked before the start delay was over
         self._asked: set[str] = set()  # volumes without a desk yet
@@ -144,6 +150,7 @@ class Scrubber:
     async def close(self) -> None:
         """Stop; the next start goes on where this one was. Idempotent."""
         self._unsubscribe()
+        await self._mark.close()
         tasks = self._tasks + [desk.task for desk in self._desks.values() if desk.task is not None]
         self._tasks = []
         for task in tasks:
@@ -180,14 +187,18 @@ class Scrubber:
                 desk.wake.set()
 
     def pause(self) -> None:
-        """Read nothing until `resume`; what is being read is read to its end."""
-        self._paused = True
+        """Read nothing until `resume`, also after a restart; a small object is read to its end."""
+        self._set_paused(paused=True)
 
     def resume(self) -> None:
         """Go on."""
-        self._paused = False
+        self._set_paused(paused=False)
         for desk in self._desks.values():
             desk.wake.set()
+
+    def _set_paused(self, *, paused: bool) -> None:
+        self._paused = paused
+        self._mark.set(paused=paused)
 
     @property
     def paused(self) -> bool:
@@ -234,6 +245,7 @@ class Scrubber:
 
     async def _keep_desks(self) -> None:
         """Serve the volumes that are configured now."""
+        self._paused = self._paused or await self._mark.stands()
         with suppress(TimeoutError):
             async with asyncio.timeout(self._start_delay_s):
                 await self._begin.wait()
@@ -392,10 +404,20 @@ class Scrubber:
         self._must_go_on(desk)
         loop = asyncio.get_running_loop()
         began = loop.time()
+        paced = 0  # bytes of large objects that were waited for while they were read
+
+        async def between(count: int) -> None:
+            nonlocal paced
+            paced += count
+            await self._rest(desk, count)
+
         looks = await asyncio.gather(
-            *(self._mender.look(target, desk.name) for _, target in targets)
+            *(
+                self._mender.look(target, desk.name, between if target.size > STEP_BYTES else None)
+                for _, target in targets
+            )
         )
-        now, read = self._clock.now(), 0
+        now, read = self._clock.now(), -paced
         for (number, target), look in zip(targets, looks, strict=True):
             read += look.size
             if look.finding is Finding.GOOD:
@@ -412,10 +434,23 @@ class Scrubber:
                 checked=row.checked + 1,
                 checked_bytes=row.checked_bytes + target.size,
             )
-        self._counters.add("scrub_read_bytes", read, volume=desk.name)
+        self._counters.add("scrub_read_bytes", read + paced, volume=desk.name)
         if len(desk.marks) >= SAVE_MARKS or loop.time() - desk.saved_s >= SAVE_EVERY_S:
             await self._save(desk)
-        await self._keep_pace(desk, read, began)
+        await self._keep_pace(desk, read, began, paced)
+
+    async def _rest(self, desk: Desk, read: int) -> None:
+        """Wait in the middle of a large object, also as long as nothing may be read."""
+        self._spend(desk, read, asyncio.get_running_loop().time())
+        while True:
+            with suppress(_Interrupted):
+                self._must_go_on(desk)
+                await self._until_ready(desk)
+                return
+            volume = self._volumes.by_name(desk.name)
+            if not volume.readable or self._reload:
+                return  # what is read next tells
+            await asyncio.sleep(min(self._poll_s, 1.0))
 
     def _count_stuck(self, desk: Desk, number: int, target: Target) -> None:
         """The volume left while a file was read: stop, to read it again, but not for ever."""
@@ -451,18 +486,25 @@ class Scrubber:
             )
         return outcome.read_bytes
 
-    async def _keep_pace(self, desk: Desk, read: int, began: float) -> None:
-        """Wait until so much may have been read."""
-        loop = asyncio.get_running_loop()
+    def _spend(self, desk: Desk, read: int, began: float) -> None:
         rate = max(1, self._rules().max_bytes_per_s)
         if self._is_busy():
             rate = max(1, rate // BUSY_SHARE)
         desk.ready_s = max(desk.ready_s, began) + read / rate
+
+    async def _until_ready(self, desk: Desk) -> None:
+        loop = asyncio.get_running_loop()
         while (left := desk.ready_s - loop.time()) > 0:
             await asyncio.sleep(min(left, 1.0))
             self._must_go_on(desk)
+
+    async def _keep_pace(self, desk: Desk, read: int, began: float, paced: int) -> None:
+        """Wait until so much more may have been read."""
+        loop = asyncio.get_running_loop()
+        self._spend(desk, max(read, 0), began if not paced else loop.time())
+        await self._until_ready(desk)
         took = max(loop.time() - began, 1e-6)
-        speed = read / took
+        speed = (read + paced) / took
         before = desk.bytes_per_s
         desk.bytes_per_s = speed if before is None else before * 0.95 + speed * 0.05
 

@@ -2,12 +2,17 @@
 """What the scrub remembers of each volume while it runs, and which disks it has in hand."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 
 from scrigno.catalogue.fixity import Mark, ScrubRow
+from scrigno.host.files import write_durably
+
+log = logging.getLogger(__name__)
 
 
 class ScrubState(StrEnum):
@@ -65,3 +70,43 @@ class Disks:
             self._busy -= devices
             async with self._freed:
                 self._freed.notify_all()
+
+
+class PauseMark:
+    """The file that stands while an operator has paused the scrub, so that a restart keeps to it.
+
+    Loop thread only. A state directory that cannot be written is told and stops nothing.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        """Without a path nothing is kept."""
+        self._path = path
+        self._task: asyncio.Task[None] | None = None
+
+    async def stands(self) -> bool:
+        """Tell whether it was paused when the last run ended; False once something was set."""
+        if self._path is None or self._task is not None:
+            return False
+        return await asyncio.to_thread(self._path.exists)
+
+    def set(self, *, paused: bool) -> None:
+        """Keep it; what was said last counts."""
+        if self._path is not None:
+            keeping = self._keep(self._path, self._task, paused=paused)
+            self._task = asyncio.create_task(keeping, name="scrub-pause")
+
+    async def close(self) -> None:
+        """Wait until it is kept."""
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _keep(self, path: Path, before: asyncio.Task[None] | None, *, paused: bool) -> None:
+        if before is not None:
+            await before
+        try:
+            if paused:
+                await asyncio.to_thread(write_durably, path, b"paused\n")
+            else:
+                await asyncio.to_thread(path.unlink, missing_ok=True)
+        except OSError as error:
+            log.warning("scrub: the pause is not kept for a restart: %s", error.strerror)

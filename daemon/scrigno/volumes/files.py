@@ -200,6 +200,21 @@ def hash_file(fd: int, head: int, alive: Alive) -> tuple[bytes, int, bytes]:
     return hasher.digest(), size, first
 
 
+def hash_in_steps(fd: int, step: int) -> Iterator[tuple[bytes, int]]:
+    """Read as `hash_file` does and stop after each `step` bytes; yields digest and size so far."""
+    hasher, size, stop = hashlib.sha256(), 0, step
+    buffer = bytearray(min(1 << 20, step))
+    view = memoryview(buffer)
+    while count := os.preadv(fd, [buffer], size):
+        hasher.update(view[:count])
+        size += count
+        if size >= stop:
+            os.posix_fadvise(fd, 0, size, os.POSIX_FADV_DONTNEED)
+            stop = size + step
+            yield b"", size
+    yield hasher.digest(), size
+
+
 def into_memory(fd: int, offset: int, length: int, alive: Alive) -> tuple[int, int]:
     memory = os.memfd_create("scrigno-object", os.MFD_CLOEXEC)
     try:

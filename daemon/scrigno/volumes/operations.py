@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 SCAN_AHEAD: Final = 4  # objects asked for at once; the worker reads two at a time
+STEP_BYTES: Final = 16 << 20  # of a large object that is read for nobody who waits
 HEAD_LIMIT: Final = 256 << 10
 MEMORY_LIMIT: Final = 1 << 30
 REVIVAL_S: Final = 5.0  # how long a request waits for a new worker when the old one died
@@ -268,11 +269,31 @@ class Volume:
         document = unpack((await self._call(Op.DIGEST, pack({"key": key, "head": 0}))).body)
         return str(document["digest"]), int(document["size"])
 
-    async def check(self, key: str) -> Checked:
-        """Read all of it from the disk, and the digest that is kept beside it."""
+    async def check(
+        self, key: str, between: Callable[[int], Awaitable[None]] | None = None
+    ) -> Checked:
+        """Read all of it from the disk, and the digest that is kept beside it.
+
+        With `between` it is read in steps of STEP_BYTES; that is called after each but the last
+        with how many bytes it read, and may take its time.
+        """
+        if between is not None:
+            return await self._check_in_steps(key, between)
         body = pack({"key": key, "head": 0, "beside": True})
         document = unpack((await self._call(Op.DIGEST, body)).body)
         return Checked(str(document["digest"]), int(document["size"]), document["beside"])
+
+    async def _check_in_steps(self, key: str, between: Callable[[int], Awaitable[None]]) -> Checked:
+        self._cursors += 1
+        body = pack({"key": key, "cursor": self._cursors, "step": STEP_BYTES})
+        before = 0
+        while True:
+            document = unpack((await self._call(Op.DIGEST, body)).body)
+            digest, size = str(document["digest"]), int(document["size"])
+            if digest:
+                return Checked(digest, size, document["beside"])
+            await between(max(size - before, 0))
+            before = size
 
     async def note_digest(self, key: str, digest: str) -> None:
         """Keep a digest (hex SHA-256) beside an object that has none; durable on return."""

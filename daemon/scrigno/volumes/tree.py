@@ -30,6 +30,7 @@ from .files import (
     drop_names,
     exists,
     hash_file,
+    hash_in_steps,
     into_memory,
     names_in,
     preallocate,
@@ -524,6 +525,16 @@ class Tree:
         try:
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
             return hash_file(fd, head, alive)
+        finally:
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(fd)
+
+    def digest_in_steps(self, key: str, step: int) -> Iterator[tuple[bytes, int]]:
+        """Read as `digest` does and pause after each `step` bytes; the last has the digest."""
+        fd = self._open_file(key)
+        try:
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            yield from hash_in_steps(fd, step)
         finally:
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
             os.close(fd)

@@ -15,7 +15,7 @@ from scrigno.core.events import EventBus
 from scrigno.host.mounts import MountWatch
 
 from .kernel import Kernel
-from .operations import Checked, Scanned, Volume
+from .operations import STEP_BYTES, Checked, Scanned, Volume
 from .orders import may_adopt, may_force, may_pause, may_resume, may_retire
 from .probing import DevicesOf
 from .regaining import Regaining
@@ -26,7 +26,7 @@ from .transitions import Fact
 from .warden import Warden
 
 # what the rooms above need stands in one place
-__all__ = ["Checked", "Scanned", "Volume", "Volumes"]
+__all__ = ["STEP_BYTES", "Checked", "Scanned", "Volume", "Volumes"]
 
 log = logging.getLogger(__name__)
 

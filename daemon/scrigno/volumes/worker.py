@@ -58,7 +58,8 @@ class Worker:
         """Serve this tree."""
         self._tree = tree
         self._walks: OrderedDict[int, Walk] = OrderedDict()
-        self._walks_lock = threading.Lock()  # protects _walks
+        self._hashings: OrderedDict[int, Iterator[tuple[bytes, int]]] = OrderedDict()
+        self._walks_lock = threading.Lock()  # protects _walks and _hashings
         self._handlers: dict[Op, Handler] = {
             Op.OPEN: lambda *_: (pack(tree.open()), None),
             Op.MARK: self._mark,
@@ -146,7 +147,29 @@ class Worker:
         memory, size = self._tree.read(body["key"], body["offset"], body["length"], alive)
         return pack({"size": size}), memory
 
+    def _digest_step(self, body: dict[str, Any]) -> Answer:
+        """Read some more of one object; whoever asks lets others have the disk in between."""
+        cursor, key = body["cursor"], body["key"]
+        with self._walks_lock:
+            # unknown after a new worker, or after too many others: begin again
+            steps = self._hashings.pop(cursor, None) or self._tree.digest_in_steps(
+                key, body["step"]
+            )
+        digest, size = next(steps)
+        if digest:
+            next(steps, None)  # lets go of the file
+            kept = self._tree.beside(key)
+            beside = None if kept is None else kept.hex()
+            return pack({"digest": digest.hex(), "size": size, "beside": beside}), None
+        with self._walks_lock:
+            self._hashings[cursor] = steps
+            while len(self._hashings) > OPEN_WALKS:
+                self._hashings.popitem(last=False)
+        return pack({"digest": "", "size": size, "beside": None}), None
+
     def _digest(self, body: dict[str, Any], _given: int, alive: Alive) -> Answer:
+        if "step" in body:
+            return self._digest_step(body)
         digest, size, head = self._tree.digest(body["key"], body["head"], alive)
         answer: dict[str, Any] = {"digest": digest.hex(), "size": size}
         if body.get("beside"):
