@@ -51,6 +51,7 @@ class CareCommands:
             "index-backups": self.index_backups,
             "index-restore": self.index_restore,
             "audit-verify": self.audit_verify,
+            "support-bundle": self.support_bundle,
         }
 
     # scrub -------------------------------------------------------------------------------------
@@ -205,6 +206,12 @@ class CareCommands:
         except OSError as error:
             raise CommandError(f"The audit trail cannot be read: {error.strerror}.") from error
         return {"whole": not problems, "problems": problems}
+
+    async def support_bundle(self, _arguments: Arguments, _progress: Progress) -> Any:
+        """Write what somebody far away needs to know: no patient data, no secrets."""
+        path = await self._parts.trust.support.write(self._parts.trust.support_folder)
+        self._note("support-bundle", path.name)
+        return {"path": str(path)}
 
     def _note(self, action: str, subject: str, **details: str) -> None:
         self._parts.audit.record(self._author, action, subject, details=details)

@@ -23,6 +23,7 @@ from scrigno.settings.schema import BootConfig
 from scrigno.settings.store import SettingsStore
 from scrigno.volumes.states import READABLE_STATES, ErrorKind, VolumeError
 from scrigno.volumes.volume import Volume, Volumes
+from scrigno.web.certificates import Certificates
 
 from .facts import FactBook
 from .mishaps import Mishaps
@@ -47,6 +48,7 @@ async def start_health(
     volumes: Volumes,
     facts: FactBook,
     audit: AuditTrail,
+    certificates: Certificates,
     common: Common,
     starter: Starter,
 ) -> HealthParts:
@@ -78,7 +80,7 @@ async def start_health(
         LinuxMachine(),
         folder=folder / "machine",
         volumes=partial(_watched, volumes),
-        rules=partial(_machine_rules, config, settings),
+        rules=partial(_machine_rules, config, settings, certificates),
         on_change=sources.nudge,
         on_event=lambda code, subject, values: _raise(book, code, subject, values),
     )
@@ -138,9 +140,12 @@ def notify_rules(settings: SettingsStore) -> NotifyRules:
     )
 
 
-def _machine_rules(config: BootConfig, settings: SettingsStore) -> MachineRules:
+def _machine_rules(
+    config: BootConfig, settings: SettingsStore, certificates: Certificates
+) -> MachineRules:
     return MachineRules(
         ups=settings.current.alerts.ups,
+        certificates={"https": certificates.path} if certificates.shown is not None else {},
         places={"state": config.state_dir, "staging": config.staging_dir},
     )
 

@@ -31,6 +31,7 @@ from scrigno.volumes.staging import Staging
 from scrigno.volumes.states import VolumeState
 from scrigno.volumes.volume import Volumes
 from scrigno.web.application import build_app
+from scrigno.web.certificates import Certificates
 from scrigno.web.rooms import Rooms
 
 from .access_parts import access_rules, make_oidc
@@ -125,7 +126,10 @@ async def start(config: BootConfig, logs: Logs, starter: Starter) -> Parts:
     )
     starter.on_stop("volumes by settings", disks.close)
     disks.start()
-    health = await start_health(config, settings, stores.volumes, facts, audit, common, starter)
+    certificates = Certificates(config.state_dir, clock=common.clock)
+    health = await start_health(
+        config, settings, stores.volumes, facts, audit, certificates, common, starter
+    )
     archive.scrubber.hold = lambda: _background_rests(health, stores.volumes)
     archive.ingest.power_failing = health.watch.power_failing
     jobs = make_jobs(config, settings, common)
@@ -143,7 +147,9 @@ async def start(config: BootConfig, logs: Logs, starter: Starter) -> Parts:
     retention.start()
     facts.retention_error = lambda: retention.error
     Happenings(health.book, settings).listen(common.bus, stores.access)
-    trust = await start_trust(config, settings, stores, facts, health, audit, logs, common, starter)
+    trust = await start_trust(
+        config, settings, stores, facts, health, audit, certificates, logs, common, starter
+    )
     rooms = Rooms(
         access=stores.access,
         alerts=health.book,

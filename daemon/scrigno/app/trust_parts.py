@@ -3,6 +3,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from scrigno.access.audit import AuditTrail
@@ -50,12 +51,14 @@ class TrustParts:
     outgoing: Outgoing
     secure_port: SecurePort
     support: SupportBundle
+    support_folder: Path
     syslog: Forwarder
     webhooks: Webhooks
 
     def for_rooms(self) -> dict[str, Any]:
         """Return the parts by the names of `web.rooms.Rooms`."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+        names = self.__dataclass_fields__.keys() - {"support_folder"}
+        return {name: getattr(self, name) for name in names}
 
 
 async def start_trust(
@@ -65,6 +68,7 @@ async def start_trust(
     facts: FactBook,
     health: HealthParts,
     audit: AuditTrail,
+    certificates: Certificates,
     logs: Logs,
     common: Common,
     starter: Starter,
@@ -100,7 +104,6 @@ async def start_trust(
         syslog.nudge()
 
     common.bus.subscribe(SettingsChanged, reconfigured)
-    certificates = Certificates(config.state_dir, clock=common.clock)
     health.sources.add("trust", lambda: conditions(syslog, webhooks))
     _show_too(facts, syslog, webhooks)
     return TrustParts(
@@ -123,6 +126,7 @@ async def start_trust(
                 "trust.json": lambda: _trust(audit, syslog, webhooks, certificates),
             },
         ),
+        support_folder=config.state_dir / "support",
         syslog=syslog,
         webhooks=webhooks,
     )

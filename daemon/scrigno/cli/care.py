@@ -2,6 +2,7 @@
 """The commands about looking after images: scrub, trash, inbox, alerts, backups of the index."""
 
 import argparse
+import shutil
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -54,6 +55,19 @@ def _delete_study(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _support_bundle(options: argparse.Namespace) -> int:
+    result = ask(options, "support-bundle")
+    if options.output is not None:
+        try:
+            shutil.copyfile(result["path"], options.output)
+            options.output.chmod(0o600)
+        except OSError as error:
+            raise CommandError(f"{options.output} cannot be written: {error.strerror}.") from error
+        result["path"] = str(options.output)
+    show(options, result, lambda answer: f"The bundle is {answer['path']}")
+    return DONE
+
+
 def _protect(options: argparse.Namespace) -> int:
     result = ask(options, "protect", study=options.uid, on=not options.off)
     show(options, result, words.protected)
@@ -94,6 +108,7 @@ def _audit_verify(options: argparse.Namespace) -> int:
 
 
 COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
+    "support-bundle": _support_bundle,
     **{f"scrub {verb}": _scrub for verb in ("status", "run", "pause", "resume")},
     "quarantine": _quarantine,
     "trash list": _trash_list,

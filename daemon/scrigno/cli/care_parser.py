@@ -2,6 +2,7 @@
 """The grammar of the commands about looking after images."""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 
@@ -52,6 +53,11 @@ def add_care(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
         verb = inbox.add_parser(name, parents=parents, help=about)
         verb.add_argument("id", type=int, metavar=what)
         verb.add_argument("--why", default="", metavar="TEXT", help="kept with the decision")
+
+    bundle = commands.add_parser(
+        "support-bundle", parents=parents, help="pack what support needs; no patient data in it"
+    )
+    bundle.add_argument("--output", type=Path, metavar="FILE", help="where it is to stand")
 
     commands.add_parser("alerts", parents=parents, help="say what is wrong, the worst first")
 

@@ -144,6 +144,7 @@ class Webhooks:
         self._dirty: set[str] = set()
         self._pending: list[Message] = []
         self._unwritten = asyncio.Event()
+        self._writing = asyncio.Lock()  # what is pending is written once: protects the two above
         self._courses: dict[str, _Course] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._jobs: OrderedDict[str, str] = OrderedDict()
@@ -318,6 +319,10 @@ class Webhooks:
 
     async def _flush(self, complete: Sequence[str] = ()) -> None:
         """Write what is in memory; raises DatabaseError and then keeps it."""
+        async with self._writing:
+            await self._flush_alone(complete)
+
+    async def _flush_alone(self, complete: Sequence[str]) -> None:
         self._unwritten.clear()
         messages, dirty = list(self._pending), set(self._dirty)
         grown = [self._growing[uid] for uid in dirty if uid in self._growing]
