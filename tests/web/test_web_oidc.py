@@ -124,24 +124,24 @@ _LIES = {
 
 
 @pytest.mark.spec("AD-7")
-@pytest.mark.parametrize("lie", _LIES)
-async def test_a_token_that_is_not_right_lets_nobody_in(box, provider, lie):
-    provider.claims = _LIES[lie]
-    assert (await log_in(box, provider)).endswith("refused=provider-refused")
-    assert await who(box) is None
+async def test_a_token_that_is_not_right_lets_nobody_in(box, provider):
+    for lie, claims in _LIES.items():
+        provider.claims = claims
+        assert (await log_in(box, provider)).endswith("refused=provider-refused"), lie
+        assert await who(box) is None, lie
 
 
 @pytest.mark.spec("AD-7")
-@pytest.mark.parametrize("algorithm", ["none", "HS256", "RS256"])
-async def test_a_token_that_the_provider_did_not_sign_lets_nobody_in(box, provider, algorithm):
-    if algorithm == "HS256":  # signed with the public key as if it were a shared secret
-        provider.forge = partial(signed_with, provider.signing.as_pem(private=False))
-    elif algorithm == "RS256":
-        honest = provider.signing
-        provider.change_keys()
-        provider.key, provider.signing = provider.signing, honest
-    else:
-        provider.forge = unsigned
+async def test_a_token_that_the_provider_did_not_sign_lets_nobody_in(box, provider):
+    provider.forge = unsigned
+    assert (await log_in(box, provider)).endswith("refused=provider-refused")
+    # signed with the public key as if it were a secret that both sides know
+    provider.forge = partial(signed_with, provider.signing.as_pem(private=False))
+    assert (await log_in(box, provider)).endswith("refused=provider-refused")
+    # signed with another key under the name of the right one
+    honest, provider.forge = provider.signing, None
+    provider.change_keys()
+    provider.key, provider.signing = provider.signing, honest
     assert (await log_in(box, provider)).endswith("refused=provider-refused")
     assert await who(box) is None
 
