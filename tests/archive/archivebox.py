@@ -22,6 +22,7 @@ from scrigno.archive.ingest import Ingest, IngestRules, Receipt, Reception
 from scrigno.archive.mend import Mender
 from scrigno.archive.quarantine import Quarantine
 from scrigno.archive.rebuild import Rebuilder
+from scrigno.archive.recent_copies import RecentCopies
 from scrigno.archive.reconcile import Reconciler
 from scrigno.archive.recovery import Recovery
 from scrigno.archive.replicate import Replicator
@@ -241,6 +242,7 @@ class Box:
             counters=self.counters,
             staging_capacity_bytes=self.staging_capacity,
             turn=self.taking.turn,
+            recent=RecentCopies(self.clock, self.root / "state" / "recent-copies"),
         )
         self.taking.doubted = self.replicator.doubted
         if self.replicating:
@@ -323,7 +325,7 @@ class Box:
             counters=self.counters,
             clock=self.clock,
             bus=self.bus,
-            replaced=(self.taking.forget_studies, self.scrubber.reload),
+            replaced=(self.taking.forget_studies, self.scrubber.reload, self.replicator.reload),
             timing=KeeperTiming(poll_s=0.1, check_pause_s=0.001),
         )
         self.inbox = Inbox(

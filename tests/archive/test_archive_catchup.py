@@ -5,6 +5,7 @@ there; it comes to an end whatever happens, and another disk under its name is o
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,64 @@ async def test_copies_of_just_before_the_fall_are_read_back(box: Box) -> None:
     assert bytes(len(objects[1].file)) in box.set_aside("data")
     row = await box.catalogue.instance(objects[5].uid)
     assert all(copy.verified_at for copy in row.copies if copy.volume == "data")
+
+
+@pytest.mark.spec("ST-3", "ST-6")
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_new_copies_of_old_objects_are_read_back_too(
+    box: Box, monkeypatch: pytest.MonkeyPatch, restarted: bool
+) -> None:
+    """A copy that was owed for days is as new to its disk as an image that has just come."""
+    monkeypatch.setattr(catchup, "DOUBTED_BEFORE", timedelta(0))  # no object counts as new
+    objects = [made(number, pixels=5000) for number in range(1, 9)]
+    for one in objects:
+        await box.store(one)
+    await box.until(lambda: settled(box))  # the backup got its copies by replication
+    await pull(box, "backup1")
+    pulled = box.root / "backup1-pulled"
+    for one in objects[:3]:
+        (pulled / one.key).chmod(0o600)
+        (pulled / one.key).write_bytes(bytes(len(one.file)))
+    kept = box.root / "state" / "recent-copies"
+    if restarted:
+        await box.until(lambda: kept.exists() and list(kept.glob("*.json")))
+        await box.reopened()  # which makes a bare folder of the place
+        await pull_again(box, "backup1")
+    push(box, "backup1")
+    await back(box, "backup1")
+    await box.until(lambda: settled(box))
+    for one in objects:
+        assert (box.root / "backup1" / one.key).read_bytes() == one.file
+    assert box.counters.value("catch_up_bad_copies", volume="backup1") == 3
+    await box.until(lambda: not list(kept.glob("*.json")))
+
+
+async def pull_again(box: Box, name: str) -> None:
+    """Take the bare folder away that stands in the place of a pulled disk."""
+    volume = box.volumes.by_name(name)
+    await box.until(lambda: volume.state is VolumeState.ABSENT)
+    (box.root / name).rmdir()
+
+
+@pytest.mark.spec("ST-3", "DB-3")
+async def test_a_restored_index_says_anew_which_disks_it_knows(box: Box) -> None:
+    objects = [made(number) for number in range(1, 5)]
+    for one in objects:
+        await box.store(one)
+    await box.until(lambda: settled(box))
+    # the index of a backup: since then the disk was replaced, and these copies are not there
+    await box.catalogue.remember_volume("backup1", "the disk before")
+    for one in objects[:2]:
+        (box.root / "backup1" / one.key).unlink()
+    box.replicator.reload()
+    uuid = box.volumes.by_name("backup1").uuid
+
+    async def known() -> bool:
+        return (await box.catalogue.volume_uuids())["backup1"] == uuid
+
+    await box.until(known)
+    await box.until(lambda: settled(box))
+    assert box.on("data", "studies") == box.on("backup1", "studies")
 
 
 @pytest.mark.spec("ST-3")

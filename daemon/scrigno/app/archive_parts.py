@@ -17,6 +17,7 @@ from scrigno.archive.mend import Mender
 from scrigno.archive.quarantine import Quarantine
 from scrigno.archive.reads import LastReads
 from scrigno.archive.rebuild import Rebuilder
+from scrigno.archive.recent_copies import RecentCopies
 from scrigno.archive.reconcile import Reconciler
 from scrigno.archive.recovery import Recovery
 from scrigno.archive.replicate import Replicator
@@ -152,6 +153,7 @@ def make_archive(
         staging_capacity_bytes=stores.staging_capacity_bytes,
         turn=taking.turn,
         is_busy=is_busy,
+        recent=RecentCopies(clock, work_dir / "recent-copies"),
     )
     taking.on_debt, taking.doubted = replicator.nudge, replicator.doubted
     mender = Mender(
@@ -275,7 +277,7 @@ def make_archive(
             counters=counters,
             clock=clock,
             bus=bus,
-            replaced=(scrubber.reload, taking.forget_studies, replicator.nudge, trash.nudge),
+            replaced=(scrubber.reload, taking.forget_studies, replicator.reload, trash.nudge),
         ),
         quarantine=quarantine,
         reads=LastReads(catalogue=catalogue, clock=clock),

@@ -4,8 +4,9 @@
 A volume that leaves ONLINE for worse than a doubt opens a case. The case is closed, and the volume
 may take over, when
 
-1. the copies it was said to hold of objects that came in the ten minutes before it left (an fsync
-   may have lied) have been read from its disk and compared; what is bad or gone is owed again,
+1. the copies it was said to hold of objects that came in the ten minutes before it left, and those
+   made in that time of older objects (an fsync may have lied), have been read from its disk and
+   compared; what is bad or gone is owed again,
 2. every debt that stood when the paying began has been paid and read back, or cannot be paid now
    because no source is left, and
 3. of the debts that came since then FEW are left, or SETTLE_S have passed: images that arrive go
@@ -34,6 +35,7 @@ from scrigno.volumes.states import ErrorKind, VolumeError, VolumeState
 from scrigno.volumes.volume import Volume
 
 from .quarantine import Why, displace
+from .recent_copies import RecentCopies
 from .standing import held_by
 
 log = logging.getLogger(__name__)
@@ -146,6 +148,7 @@ class Case:
     since: datetime  # objects that came from then on are doubted
     checked: int = 0  # up to this number they were read back
     noted: bool = False  # the index knows of the case
+    kept: bool = False  # and a file of the copies that were new when it fell
     verified: bool = False
     last_debt: int | None = None  # the newest object when the paying began
     old_paid_at: float | None = None  # monotonic
@@ -163,8 +166,10 @@ class CatchUp:
         counters: Counters,
         turn: Callable[[str], AbstractAsyncContextManager[None]],
         give_way: Callable[[], Awaitable[None]],
+        recent: RecentCopies | None = None,
     ) -> None:
         """`give_way` waits a little while images arrive; `turn` keeps others off one object."""
+        self._recent = recent or RecentCopies(clock)
         self._catalogue = catalogue
         self._clock = clock
         self._counters = counters
@@ -189,6 +194,8 @@ class CatchUp:
         """Have a volume caught up before it takes over."""
         left_at = self._left_at.get(name, self._clock.now())
         case = self._cases.setdefault(name, Case(left_at - DOUBTED_BEFORE))
+        self._recent.fell(name)
+        case.kept = False
         case.falls += 1
         case.verified = False
         case.last_debt = case.old_paid_at = None
@@ -197,6 +204,14 @@ class CatchUp:
         """Go on with a case of the last run."""
         case = self._cases.setdefault(name, Case(mark.since))
         case.since, case.checked, case.noted = min(case.since, mark.since), mark.checked, True
+
+    def copied(self, name: str, sop_instance_uid: str) -> None:
+        """Note that a volume has got a copy now."""
+        self._recent.note(name, sop_instance_uid)
+
+    async def learn(self, name: str) -> None:
+        """Take in which copies of a volume were new when the last run ended in a fall."""
+        await self._recent.learn(name)
 
     def is_open(self, name: str) -> bool:
         """Tell whether the volume is still to be caught up."""
@@ -213,6 +228,9 @@ class CatchUp:
         if case is not None and not case.noted:
             await self._catalogue.begin_volume_recovery(name, case.since)
             case.noted = True
+        if case is not None and not case.kept:
+            case.kept = True
+            await self._recent.keep(name)
 
     async def _close_case(self, name: str) -> None:
         await self._catalogue.end_volume_recovery(name)
@@ -241,7 +259,27 @@ class CatchUp:
                 return  # it fell meanwhile: begins again behind what was noted
             case.checked = some[-1][0]
             await self._catalogue.note_volume_checked(name, case.checked)
+        await self._verify_recent(volume, case, {key.sop_instance_uid for _, key in doubted}, pace)
         case.verified = case.falls == falls
+
+    async def _verify_recent(
+        self, volume: Volume, case: Case, checked: set[str], pace: Pace
+    ) -> None:
+        """Read back the copies that were made shortly before the fall, of older objects."""
+        name, falls = volume.spec.name, case.falls
+        self._recent.believe(name, checked)
+        left = self._recent.doubted(name)
+        for place in range(0, len(left), NOTE_EVERY):
+            some = left[place : place + NOTE_EVERY]
+            rows = [await self._catalogue.stored_key(uid) for uid in some]
+            held = [(0, row) for row in rows if row is not None and name in held_by(row)]
+            await self._check_some(volume, held, pace)
+            if case.falls != falls:
+                return
+            self._recent.believe(name, set(some))
+            await self._recent.keep(name)
+        if checked and not left:
+            await self._recent.keep(name)
 
     async def _doubted(self, name: str, case: Case) -> list[tuple[int, StoredKey]]:
         doubted: deque[tuple[int, StoredKey]] = deque(maxlen=DOUBTED_OBJECTS)

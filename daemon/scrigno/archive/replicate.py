@@ -29,6 +29,7 @@ from .arrivals import INBOX_PREFIX, sidecar_key
 from .catchup import CatchUp, Pace, Progress
 from .quarantine import Why, displace
 from .receipts import IngestRules
+from .recent_copies import RecentCopies
 from .standing import may_go, standing_on
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ class Replicator:
         turn: Callable[[str], AbstractAsyncContextManager[None]],
         is_busy: Callable[[], bool] = lambda: False,
         clock: Clock | None = None,
+        recent: RecentCopies | None = None,
     ) -> None:
         """`turn` keeps others off one object, `is_busy` tells whether images are arriving now."""
         self._clock = clock or SystemClock()
@@ -109,6 +111,7 @@ class Replicator:
             counters=counters,
             turn=turn,
             give_way=self._give_way,
+            recent=recent,
         )
 
     # life --------------------------------------------------------------------------------------
@@ -132,6 +135,11 @@ class Replicator:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def reload(self) -> None:
+        """Say that the index is another one: which disks it knows is read from it again."""
+        self._uuids = None
+        self._sweep.set()
 
     def nudge(self) -> None:
         """Say that there are new debts."""
@@ -207,6 +215,7 @@ class Replicator:
         uuids = await self._catalogue.volume_uuids()
         for name, mark in (await self._catalogue.volume_recoveries()).items():
             self._catch_up.reopen(name, mark)
+            await self._catch_up.learn(name)
         self._uuids = uuids
 
     async def _identify(self, volume: Volume) -> None:
@@ -392,6 +401,7 @@ class Replicator:
             failure.append(error)
             return False
         self._counters.add("replication_objects", volume=name)
+        self._catch_up.copied(name, debt.sop_instance_uid)
         return True
 
     async def _copy(self, volume: Volume, debt: Debt) -> None:
@@ -467,6 +477,7 @@ class Replicator:
             try:
                 if self._uuids is None:
                     await self._remember()
+                    self.nudge()
                 if self._open_desks():
                     await self.owe_to_new_volumes()
                     self.nudge()
