@@ -3,6 +3,7 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Final, Literal
 
 from aiohttp import web
@@ -137,12 +138,18 @@ class StudyColumnsAnswer(Answer):
     operators: list[FilterOperator]
 
 
-class FilterBody(Body):
+class PlainFilterBody(Body):
     """One condition; for `range` two values, an empty one is open."""
 
     field: FilterColumn
     values: Annotated[list[FilterValue], Meta(min_length=1, max_length=MOST_VALUES)]
     operator: FilterOperator = FilterOperator.EQUAL
+
+
+class FilterBody(PlainFilterBody, kw_only=True):
+    """One condition; one of its alternatives, which are columns of the study, is as good."""
+
+    alternatives: Annotated[list[PlainFilterBody], Meta(max_length=MOST_FILTERS)] = []
 
 
 class StudySearchBody(Body):
@@ -253,6 +260,10 @@ def _filters(request: web.Request) -> Iterable[ListFilter]:
         yield ListFilter(field=field, operator=FilterOperator(operator), values=tuple(values))
 
 
+def _filter_of(one: PlainFilterBody) -> ListFilter:
+    return ListFilter(field=one.field, operator=one.operator, values=tuple(one.values))
+
+
 async def search_studies(request: web.Request, rooms: Rooms) -> Any:
     """Return a page of the list, asked for by a body, so that no name stands in a URL."""
     body = await read_body(request, StudySearchBody)
@@ -260,7 +271,9 @@ async def search_studies(request: web.Request, rooms: Rooms) -> Any:
         if each.operator is FilterOperator.RANGE and len(each.values) != len(("from", "to")):
             raise NotPossible("A range has two values; an empty one is open.")
     filters = [
-        ListFilter(field=each.field, operator=each.operator, values=tuple(each.values))
+        replace(
+            _filter_of(each), alternatives=tuple(_filter_of(other) for other in each.alternatives)
+        )
         for each in body.filters
     ]
     asked = {name: getattr(body, name) for name in body.__struct_fields__}
