@@ -91,7 +91,7 @@ async def test_a_frame_is_rendered_with_its_own_window_or_another(archive):
     path = f"/instances/{uid}/frames/1/rendered"
     answer = await archive.ask("GET", path)
     assert answer.content_type == "image/jpeg"
-    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["Cache-Control"] == "private, no-cache"
     assert answer.headers["Scrigno-Window-Center"] == "1040"
     assert answer.headers["Scrigno-Window-Width"] == "400"
     assert answer.headers["Scrigno-Frames"] == "1"
@@ -117,8 +117,8 @@ async def test_many_who_want_one_picture_share_one_rendering(archive):
     ("query", "status", "code"),
     [
         ("frames/2/rendered", 404, "no-such-frame"),
-        ("frames/0/rendered", 400, "bad-request"),
-        ("frames/x/rendered", 400, "bad-request"),
+        ("frames/0/rendered", 404, "not-found"),
+        ("frames/x/rendered", 404, "not-found"),
         ("frames/1/rendered?wc=1", 400, "bad-request"),
         ("frames/1/rendered?wc=nan&ww=2", 400, "bad-request"),
         ("frames/1/rendered?wc=0&ww=0", 400, "bad-request"),

@@ -84,6 +84,8 @@ class ImagingPool:
         self._timers: dict[Worker, asyncio.TimerHandle] = {}
         self._warming: set[asyncio.Task[None]] = set()
         self._copier = ThreadPoolExecutor(max_workers=2, thread_name_prefix="imaging-copy")
+        self._at_rest = asyncio.Event()
+        self._at_rest.set()
         self._shelf = Shelf()
         self._closed = False
 
@@ -91,6 +93,10 @@ class ImagingPool:
     def workers(self) -> int:
         """Return how many worker processes live."""
         return len(self._idle) + len(self._busy)
+
+    async def at_rest(self) -> None:
+        """Wait until no job is under way or waits for a worker."""
+        await self._at_rest.wait()
 
     def warm(self, count: int = 1) -> None:
         """Start workers in the background, so that the first job does not wait for one."""
@@ -333,6 +339,7 @@ class ImagingPool:
             raise errors.ImagingBusy(f"More than {MAX_WAITING} pictures are waiting to be made.")
         outcome = "failed"
         self._waiting += 1
+        self._at_rest.clear()
         try:
             # an object that must be fetched takes no worker while it is on its way
             given = await self._fetched(source, key) if callable(source) else None
@@ -348,6 +355,8 @@ class ImagingPool:
             raise
         finally:
             self._waiting -= 1
+            if not self._waiting:
+                self._at_rest.set()
             self._counters.add("imaging_jobs", job=str(message["job"]), outcome=outcome)
 
     async def _fetched(self, fetch: Callable[[], Awaitable[int]], key: str | None) -> int:

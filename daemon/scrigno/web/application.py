@@ -32,6 +32,7 @@ from . import (
     reading_api,
     roles_api,
     second_factor_api,
+    send_api,
     settings_api,
     shares_api,
     studies_api,
@@ -44,12 +45,14 @@ from . import (
 )
 from .bodies import LARGEST_BYTES
 from .dicomweb.service import add_dicomweb
+from .documents_api import DocumentRoutes
 from .door import at_the_door, naming_requests, transport_headers
 from .event_stream import EventHub, event_route
 from .guard import answering_refusals, set_security_headers
 from .openapi import openapi
 from .pages import Pages
 from .pictures import PictureRoutes, Pictures
+from .pictures_ahead import Ahead
 from .rooms import Rooms
 from .routes import API, Route, add_end, add_routes
 
@@ -90,7 +93,15 @@ def build_app(rooms: Rooms, *, pages_folder: Path) -> web.Application:
 
     app.on_response_prepare.append(set_headers)
 
+    ahead = Ahead(pictures, rooms.catalogue, rooms.bus)
+
+    async def look_ahead(_: web.Application) -> None:
+        ahead.start()
+
+    app.on_startup.append(look_ahead)
+
     async def close(_: web.Application) -> None:
+        await ahead.close()
         await pictures.close()
 
     async def end_streams(_: web.Application) -> None:
@@ -114,8 +125,10 @@ def all_routes(pictures: Pictures) -> list[Route]:
         *reading_api.ROUTES,
         *studies_api.ROUTES,
         *PictureRoutes(pictures).routes(),
+        *DocumentRoutes(pictures).routes(),
         *dicom_api.ROUTES,
         *settings_api.ROUTES,
+        *send_api.ROUTES,
         *box_api.ROUTES,
         *alerts_api.ROUTES,
         *machine_api.ROUTES,
