@@ -218,8 +218,17 @@ def test_nonsense_is_refused_without_repeating_it(query: str) -> None:
     assert not value or value not in refused.value.reason
 
 
+@pytest.mark.spec("IN-3")
+@given(st.binary(max_size=300))
+def test_any_bytes_of_a_decrypted_code_are_credentials_or_none(content: bytes) -> None:
+    """A failure here would tell codes with wrong padding from others."""
+    text = content.decode("utf-8", "surrogateescape")
+    for each in (text, f"id={text}&password={text}"):
+        parse_credentials(each)
+
+
 @pytest.mark.spec("IN-2")
-@given(st.text(max_size=300))
+@given(st.text(st.characters(exclude_categories=()), max_size=300))
 def test_any_text_is_understood_or_refused(text: str) -> None:
     for parse in (parse_list, parse_viewer):
         with contextlib.suppress(LaunchRefused):

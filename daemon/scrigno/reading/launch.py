@@ -155,7 +155,11 @@ def _raw_pairs(query: str) -> Iterator[tuple[str, str]]:
 
 def _decoded(text: str, codecs: Sequence[str]) -> str:
     """Undo percent and plus; bytes that are not UTF-8 are read by the first codec that can."""
-    content = unquote_to_bytes(text.replace("+", " "))
+    plain = text.replace("+", " ")
+    try:
+        content = unquote_to_bytes(plain.encode("utf-8", "surrogateescape"))
+    except UnicodeEncodeError:  # a lone surrogate, which is no character
+        content = unquote_to_bytes(plain.encode("utf-8", "replace"))
     for codec in ("utf-8", *codecs):
         try:
             return content.decode(codec)

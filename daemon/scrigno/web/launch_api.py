@@ -47,13 +47,18 @@ class ParseBody(Body):
     query: Annotated[str, Meta(max_length=MOST_CHARACTERS, pattern=NO_NULL)] = ""
 
 
-class FilterAnswer(Answer):
-    """One condition as `POST /studies/search` takes it; one of `alternatives` is as good."""
+class PlainFilterAnswer(Answer):
+    """One condition."""
 
     field: str
     operator: FilterOperator
     values: list[str]
-    alternatives: "list[FilterAnswer]"
+
+
+class FilterAnswer(PlainFilterAnswer):
+    """One condition as `POST /studies/search` takes it; one of `alternatives` is as good."""
+
+    alternatives: list[PlainFilterAnswer]
 
 
 class ParsedAnswer(Answer, kw_only=True):
@@ -136,7 +141,10 @@ def _filter(one: ListFilter) -> FilterAnswer:
         field=one.field,
         operator=one.operator,
         values=list(one.values),
-        alternatives=[_filter(each) for each in one.alternatives],
+        alternatives=[
+            PlainFilterAnswer(field=each.field, operator=each.operator, values=list(each.values))
+            for each in one.alternatives
+        ],
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Annotated, Any, Final, Literal
 
 from aiohttp import web
-from msgspec import Meta
+from msgspec import Meta, field
 
 from scrigno.access.audit import Action
 from scrigno.access.permissions import Permission
@@ -149,7 +149,9 @@ class PlainFilterBody(Body):
 class FilterBody(PlainFilterBody, kw_only=True):
     """One condition; one of its alternatives, which are columns of the study, is as good."""
 
-    alternatives: Annotated[list[PlainFilterBody], Meta(max_length=MOST_FILTERS)] = []
+    alternatives: Annotated[list[PlainFilterBody], Meta(max_length=MOST_FILTERS)] = field(
+        default_factory=list
+    )
 
 
 class StudySearchBody(Body):
