@@ -23,7 +23,7 @@ from scrigno.settings.schema import LogConfig, LogLevel
 CONFIG = """
 state_dir: {root}/state
 staging_dir: {root}/staging
-web: {{host: 127.0.0.1, port: 0, tls_port: null}}
+web: {{host: 127.0.0.1, port: 0, tls_port: {tls}}}
 initial:
   volumes:
     - {{name: data, role: data, path: {root}/data}}
@@ -89,15 +89,15 @@ def _proc_may_be_read(_no_blocking_calls_in_the_loop: BlockBuster) -> None:
 
 
 @asynccontextmanager
-async def running(root: Path) -> AsyncIterator[Box]:
-    """Run a new box below `root`."""
+async def running(root: Path, *, tls_port: str = "null") -> AsyncIterator[Box]:
+    """Run a new box below `root`; `tls_port` 0 serves https on a free port too."""
     for name in ("state", "staging", "data", "backup1"):
         (root / name).mkdir(parents=True)
     logs = Logs(LogConfig(level=LogLevel.INFO))
     starter = Starter()
     try:
         parts = await start(
-            parse_config(CONFIG.format(root=root, dicom=free_port()), source="test"), logs, starter
+            parse_config(CONFIG.format(root=root, dicom=free_port(), tls=tls_port), source="test"), logs, starter
         )
         jar = aiohttp.CookieJar(unsafe=True)  # cookies of an address without a name
         async with aiohttp.ClientSession(cookie_jar=jar) as http:
@@ -125,6 +125,19 @@ async def box(tmp_path: Path, _proc_may_be_read: None) -> AsyncIterator[Box]:
 async def anna(box: Box) -> Client:
     """The administrator of the new box."""
     return await administrator(box)
+
+
+@pytest.fixture
+async def secure_box(tmp_path: Path, _proc_may_be_read: None) -> AsyncIterator[Box]:
+    """A new box that serves https too."""
+    async with running(tmp_path / "box", tls_port="0") as made:
+        yield made
+
+
+@pytest.fixture
+async def secure_anna(secure_box: Box) -> Client:
+    """Its administrator."""
+    return await administrator(secure_box)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -13,6 +13,7 @@ from scrigno.core.errors import CommandError
 from scrigno.core.events import EventBus, SettingsChanged
 from scrigno.settings.schema import WebConfig
 from scrigno.settings.store import SettingsStore
+from scrigno.web.broken_requests import Runner
 from scrigno.web.certificates import Certificates
 from scrigno.web.connections import LOOK_EVERY_S, Connections
 from scrigno.web.door import own_names
@@ -125,7 +126,7 @@ async def serve_pages(
     starter: Starter,
 ) -> tuple[int, ...]:
     """Serve `app` where the configuration says; returns the ports of http. Raises CommandError."""
-    runner = web.AppRunner(
+    runner = Runner(
         app,
         access_log=None,
         shutdown_timeout=GRACE_S,
