@@ -6,10 +6,11 @@ import csv
 import io
 
 import pytest
-from conftest import PASSWORD, Box, Client
 
 from scrigno.access.roles import BuiltIn
 from scrigno.jobs.running import Running
+
+PASSWORD = "due cavalli batteria corretta"
 
 
 class Makes:
@@ -35,25 +36,26 @@ class Makes:
 
 
 @pytest.fixture
-async def makes(box: Box) -> Makes:
+async def makes(box) -> Makes:
     runner = Makes()
     box.parts.jobs.register(runner)
     return runner
 
 
-async def bruno(box: Box) -> Client:
-    await box.parts.access.add_account("bruno", PASSWORD + " 2", BuiltIn.USER)
-    made = await box.parts.access.login("bruno", PASSWORD + " 2", address="127.0.0.1")
-    return Client(box, made.token)
+async def bruno(anna):
+    box = anna.box
+    await box.parts.access.add_account("bruno", PASSWORD, BuiltIn.USER)
+    made = await box.parts.access.login("bruno", PASSWORD, address="127.0.0.1")
+    return type(anna)(box, made.token)
 
 
-async def start(box: Box, author: str = "anna", *, size: int = 1024, fail: tuple[str, ...] = ()):
+async def start(box, author: str = "anna", *, size: int = 1024, fail: tuple[str, ...] = ()):
     params = {"size": size, "fail": list(fail)}
     job = await box.parts.jobs.start("makes", author=author, title="Made", params=params)
     return job.id
 
 
-async def until(client: Client, job_id: int, *states: str):
+async def until(client, job_id: int, *states: str):
     async with asyncio.timeout(20):
         while (job := await client.json("GET", f"/jobs/{job_id}"))["state"] not in states:
             await asyncio.sleep(0.02)
@@ -61,7 +63,7 @@ async def until(client: Client, job_id: int, *states: str):
 
 
 @pytest.mark.spec("AD-5")
-async def test_a_result_is_fetched_whole_and_in_parts(box: Box, anna: Client, makes: Makes) -> None:
+async def test_a_result_is_fetched_whole_and_in_parts(box, anna, makes: Makes) -> None:
     job = await until(anna, await start(box, size=100_096), "done")
     [result] = job["results"]
     assert (result["name"], result["size_bytes"]) == ("out put.bin", 100_096)
@@ -85,9 +87,9 @@ async def test_a_result_is_fetched_whole_and_in_parts(box: Box, anna: Client, ma
 
 @pytest.mark.spec("AD-4")
 async def test_what_failed_is_listed_and_comes_as_a_table_without_formulas(
-    box: Box, anna: Client, makes: Makes
+    box, anna, makes: Makes
 ) -> None:
-    fail = tuple(f"file {n}" for n in range(5)) + ("=HYPERLINK(1)", 'a,"b"')
+    fail = (*(f"file {n}" for n in range(5)), "=HYPERLINK(1)", 'a,"b"')
     job = await until(anna, await start(box, fail=fail), "done")
     assert (job["failed_items"], job["failed_by_code"]) == (7, {"odd": 7})
     page = await anna.json("GET", f"/jobs/{job['id']}/items?after=2&limit=2")
@@ -98,9 +100,7 @@ async def test_what_failed_is_listed_and_comes_as_a_table_without_formulas(
     assert [row[1] for row in rows[6:]] == ["'=HYPERLINK(1)", 'a,"b"']
 
 
-async def test_a_job_is_paused_goes_on_is_cancelled_and_deleted(
-    box: Box, anna: Client, makes: Makes
-) -> None:
+async def test_a_job_is_paused_goes_on_is_cancelled_and_deleted(box, anna, makes: Makes) -> None:
     makes.go.clear()
     job_id = await start(box)
     await until(anna, job_id, "running")
@@ -117,9 +117,9 @@ async def test_a_job_is_paused_goes_on_is_cancelled_and_deleted(
 
 @pytest.mark.spec("AD-1")
 async def test_the_jobs_of_others_are_not_there_and_administrators_see_all(
-    box: Box, anna: Client, makes: Makes
+    box, anna, makes: Makes
 ) -> None:
-    other = await bruno(box)
+    other = await bruno(anna)
     his, hers = await start(box, "bruno"), await start(box, "anna")
     await until(anna, his, "done")
     job = await until(anna, hers, "done")
@@ -137,14 +137,12 @@ async def test_the_jobs_of_others_are_not_there_and_administrators_see_all(
     assert [each["id"] for each in mine["jobs"]] == [hers]
 
 
-async def test_a_job_of_an_account_that_is_gone_is_not_done(
-    box: Box, anna: Client, makes: Makes
-) -> None:
+async def test_a_job_of_an_account_that_is_gone_is_not_done(box, anna, makes: Makes) -> None:
     job = await until(anna, await start(box, "nobody"), "failed")
     assert job["code"] == "not-allowed"
 
 
-async def test_whoever_listens_hears_of_jobs(box: Box, anna: Client, makes: Makes) -> None:
+async def test_whoever_listens_hears_of_jobs(box, anna, makes: Makes) -> None:
     stream = await anna.ask("GET", "/events")
     job_id = await start(box)
     heard = b""

@@ -128,5 +128,4 @@ async def standing_of(access: Access, job: Job, needs: str) -> tuple[str, Sight 
         return "The account that started it is gone or disabled.", None
     if needs and needs not in account.permissions:
         return f"The account that started it no longer has the right “{needs}”.", None
-    sight: Sight | None = getattr(account, "sight", None)
-    return "", sight
+    return "", account.sight

@@ -39,14 +39,14 @@ class ZipTree:
         try:
             _require_bounded(self._file)
             self._zip = zipfile.ZipFile(self._file)
+            self._infos = self._zip.infolist()
+            self._require_honest()
         except (zipfile.BadZipFile, struct.error, ValueError, NotImplementedError) as error:
             self._file.close()
             raise SourceRefused("It is no ZIP archive, or a damaged one.") from error
         except BaseException:
             self._file.close()
             raise
-        self._infos = self._zip.infolist()
-        self._require_honest()
         self._by_name: dict[tuple[str, ...], int] = {}
 
     def _require_honest(self) -> None:
