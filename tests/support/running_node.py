@@ -23,6 +23,7 @@ from scrigno.core.clock import SystemClock
 from scrigno.core.counters import Counters
 from scrigno.core.events import Event, EventBus
 from scrigno.imaging.workers import ImagingPool
+from scrigno.node.outgoing import Outgoing
 from scrigno.node.providers import Node
 from scrigno.node.remote import RemoteNodes
 from scrigno.settings.peers import Peers
@@ -59,6 +60,7 @@ class RunningNode:
     node: Node
     remote: RemoteNodes
     port: int
+    outgoing: Outgoing
     events: list[Event] = field(default_factory=list)
 
     async def change(self, **values: object) -> None:
@@ -196,12 +198,13 @@ async def running_node(
         imaging = ImagingPool(1, counters=counters)
         stack.push_async_callback(imaging.close)
         known = Peers(settings, bus=bus, clock=clock)
+        retrieval = Retrieval(volumes=volumes, staging=staging, counters=counters)
         node = Node(
             settings=settings,
             peers=known,
             ingest=ingest,
             catalogue=catalogue,
-            retrieval=Retrieval(volumes=volumes, staging=staging, counters=counters),
+            retrieval=retrieval,
             imaging=imaging,
             bus=bus,
             counters=counters,
@@ -220,6 +223,7 @@ async def running_node(
             node=node,
             remote=RemoteNodes(settings, counters=counters, clock=clock),
             port=port,
+            outgoing=Outgoing(retrieval, imaging),
         )
 
 

@@ -46,6 +46,7 @@ from .pages import serve_pages
 from .places import pages_folder, staging_capacity
 from .reading_parts import make_reading
 from .retention_parts import make_retention
+from .send_parts import start_sending
 from .starter import Starter
 from .stores import Common, Stores
 from .trust_parts import TrustParts, start_trust
@@ -150,6 +151,18 @@ async def start(config: BootConfig, logs: Logs, starter: Starter) -> Parts:
     trust = await start_trust(
         config, settings, stores, facts, health, audit, certificates, logs, common, starter
     )
+    send = await start_sending(
+        config,
+        settings,
+        stores.catalogue,
+        archive.retrieval,
+        imaging,
+        stores.access,
+        audit,
+        common,
+        starter,
+        on_read=in_use.note_read,
+    )
     rooms = Rooms(
         access=stores.access,
         alerts=health.book,
@@ -181,6 +194,7 @@ async def start(config: BootConfig, logs: Logs, starter: Starter) -> Parts:
         retention=retention,
         retrieval=archive.retrieval,
         scrubber=archive.scrubber,
+        send=send,
         settings=settings,
         trash=archive.trash,
         verifier=archive.verifier,

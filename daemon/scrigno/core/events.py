@@ -160,39 +160,6 @@ class NodeRetrieved(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ObjectRefused(Event):
-    """An image that a node sent was not kept; `code` is that of the error."""
-
-    calling_ae: str
-    host: str
-    code: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TlsHandshakeFailed(Event):
-    """A peer and the box did not agree on a secure connection."""
-
-    host: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerReplaced(Event):
-    """A worker process ended by itself and another one took its place."""
-
-    worker: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IndexRebuilt(Event):
-    """The index was made anew from the images themselves."""
-
-    instances: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class VolumeChanged(Event):
     """A volume went from one state to another."""
 
@@ -249,6 +216,27 @@ class JobChanged(Event):
 
     job_id: int
     state: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendChanged(Event):
+    """An item of the send queue changed; number 0 speaks of the destination itself."""
+
+    item_id: int
+    destination: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudySent(Event):
+    """An item of the send queue has ended; `author` asked for it."""
+
+    item_id: int
+    destination: str
+    study_uid: str
+    author: str
+    sent: int
+    failed: int
 
 
 E = TypeVar("E", bound=Event)

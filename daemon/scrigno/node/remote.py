@@ -32,6 +32,12 @@ class EchoResult:
     duration_s: float
 
 
+def own_ae_title(settings: SettingsStore) -> str:
+    """Return the title that the box calls itself by: its first provider that is on."""
+    providers = settings.current.providers
+    return next((each.ae_title for each in providers if each.enabled), DEFAULT_AE_TITLE)
+
+
 class RemoteNodes:
     """The requesting side of the box."""
 
@@ -44,8 +50,7 @@ class RemoteNodes:
     @property
     def ae_title(self) -> str:
         """Return the title that the box calls itself by: its first provider that is on."""
-        providers = self._settings.current.providers
-        return next((each.ae_title for each in providers if each.enabled), DEFAULT_AE_TITLE)
+        return own_ae_title(self._settings)
 
     async def echo(self, peer: Peer, *, timeout_s: float = ECHO_TIMEOUT_S) -> EchoResult:
         """Ask one node whether it is there; never raises for what the node does."""

@@ -165,7 +165,7 @@ class RetrieveService:
                     move_originator=(admission.calling_ae, operation.command.message_id),
                 )
             finally:
-                await _leave(association)
+                await leave(association)
         while instances and not tally.cancelled:
             instance = instances.popleft()
             await tally.failed(instance, words or "The association was lost.", "destination-lost")
@@ -225,7 +225,7 @@ def proposal(instances: Sequence[StoredInstance]) -> list[tuple[str, Sequence[st
     return contexts
 
 
-async def _leave(association: Association) -> None:
+async def leave(association: Association) -> None:
     """Release what still works, so that the peer sees an orderly end."""
     if association.alive:
         await association.release(timeout_s=5)

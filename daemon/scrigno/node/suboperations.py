@@ -6,7 +6,7 @@ import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from scrigno.catalogue.records import StoredInstance
 from scrigno.core.counters import Counters
@@ -31,6 +31,20 @@ class NoContext(ScrignoError):
     code = "no-presentation-context"
 
 
+class Ledger(Protocol):
+    """Hears what became of each object of a transfer."""
+
+    @property
+    def cancelled(self) -> bool:
+        """Tell whether to stop between two objects."""
+
+    async def done(self, instance: StoredInstance, status: int, words: str = "") -> None:
+        """Hear the peer's answer to one object, with its comment."""
+
+    async def failed(self, instance: StoredInstance, reason: str, code: str) -> None:
+        """Hear why one object was not sent."""
+
+
 class Tally:
     """The counts of one retrieval (PS3.7 section 9.1.3.1)."""
 
@@ -48,7 +62,7 @@ class Tally:
         """Tell whether the peer cancelled."""
         return self._operation.cancelled.is_set()
 
-    async def done(self, instance: StoredInstance, status: int) -> None:
+    async def done(self, instance: StoredInstance, status: int, words: str = "") -> None:
         """Count the answer to one sub-operation and tell the peer."""
         if status == Status.SUCCESS:
             self.completed += 1
@@ -147,7 +161,7 @@ async def send(
     instances: deque[StoredInstance],
     association: Association,
     outgoing: Outgoing,
-    tally: Tally,
+    tally: Ledger,
     *,
     priority: int = 0,
     move_originator: tuple[str, int] | None = None,
@@ -175,7 +189,7 @@ async def send(
 async def _send_one(
     loading: _Loading,
     association: Association,
-    tally: Tally,
+    tally: Ledger,
     *,
     priority: int,
     move_originator: tuple[str, int] | None,
@@ -204,7 +218,7 @@ async def _send_one(
             response.status,
             comment(response.comment),
         )
-    await tally.done(instance, response.status)
+    await tally.done(instance, response.status, response.comment)
 
 
 @dataclass(slots=True)

@@ -22,6 +22,7 @@ from scrigno.core.events import (
     InstanceStored,
     JobChanged,
     PeerRegistered,
+    SendChanged,
     SettingsChanged,
     StudyRemoved,
     StudyReturned,
@@ -64,6 +65,7 @@ class EventHub:
                 JobChanged,
                 lambda event: self._tell("job", {"id": event.job_id, "state": event.state}),
             ),
+            (SendChanged, self._send),
         )
         self._unsubscribe = [bus.subscribe(kind, heard) for kind, heard in told]
 
@@ -103,6 +105,10 @@ class EventHub:
 
     def _volume(self, event: VolumeChanged) -> None:
         self._tell("volume", {"name": event.volume, "state": event.after})
+
+    def _send(self, event: SendChanged) -> None:
+        content = {"id": event.item_id, "destination": event.destination, "state": event.state}
+        self._tell("send", content)
 
     def _alert(self, event: AlertChanged) -> None:
         content = {

@@ -51,6 +51,7 @@ from .certificates import Certificates
 from .connections import Connections
 from .log_files import LogFiles
 from .looks import Looks
+from .send_answers import SendDesk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +158,7 @@ class Rooms:
     retention: Retention
     retrieval: Retrieval
     scrubber: Scrubber
+    send: SendDesk
     secure_port: SecurePort
     settings: SettingsStore
     support: Support
