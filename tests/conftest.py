@@ -11,6 +11,17 @@ from blockbuster import BlockBuster, blockbuster_ctx
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give tests whose bar is a time one more try; which had one is shown (`-rR`).
+
+    No others: an image that is lost once in two runs is lost.
+    """
+    if config.pluginmanager.hasplugin("rerunfailures"):
+        for item in items:
+            if item.get_closest_marker("timing"):
+                item.add_marker(pytest.mark.flaky(reruns=1))
+
+
 @pytest.fixture(autouse=True)
 def _no_blocking_calls_in_the_loop(request: pytest.FixtureRequest) -> Iterator[BlockBuster | None]:
     """Raise when the product's own code blocks the event loop."""

@@ -177,6 +177,7 @@ def test_health_and_metrics_speak_to_machines(box: RunningBox, tmp_path: Path) -
     refused.value.close()
 
 
+@pytest.mark.timing
 def test_the_daemon_ends_by_itself_when_asked_and_leaves_nothing_in_its_way(
     box: RunningBox, tmp_path: Path
 ) -> None:

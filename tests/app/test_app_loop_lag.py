@@ -9,6 +9,7 @@ import pytest
 from scrigno.app.loop_lag import TICK_S, LoopLag
 
 
+@pytest.mark.timing
 async def test_a_loop_that_stood_still_is_seen_in_every_tick_it_missed() -> None:
     lag = LoopLag()
     lag.start()

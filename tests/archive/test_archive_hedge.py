@@ -52,6 +52,7 @@ async def whole(box: Box, row) -> bytes:
 SIZES = pytest.mark.parametrize("pixels", [50_000, 5 << 20], ids=["small", "large"])
 
 
+@pytest.mark.timing
 @pytest.mark.spec("ST-3")
 @SIZES
 @pytest.mark.parametrize("staged", [False, True], ids=["backup", "staging"])

@@ -633,6 +633,7 @@ async def test_an_image_in_the_journal_is_acknowledged_without_the_index_and_get
     assert (await box.store(one)).outcome is StoreOutcome.SAME
 
 
+@pytest.mark.timing
 @pytest.mark.spec("ST-2", "ST-3")
 async def test_an_index_that_hangs_delays_one_image_and_no_more(
     box: Box, monkeypatch: pytest.MonkeyPatch

@@ -239,6 +239,7 @@ async def _one_conflict(box: Box) -> bool:
     return await box.inbox.counts() == {"conflict": 1}
 
 
+@pytest.mark.timing
 async def test_replay_does_not_hold_up_the_start(tmp_path: Path) -> None:
     box = await Box(tmp_path).open()
     for number in range(1, 60):

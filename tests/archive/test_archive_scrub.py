@@ -358,6 +358,7 @@ async def test_a_volume_in_doubt_is_left_alone(quiet_box: Box, state: str) -> No
     await box.until(lambda: box.counters.value("scrub_passes", volume="data") == 1)
 
 
+@pytest.mark.timing
 @pytest.mark.spec("ST-6")
 async def test_it_is_paused_held_and_kept_to_its_window_and_goes_on_where_it_was(
     quiet_box: Box,
@@ -397,6 +398,7 @@ async def test_the_window_may_reach_over_midnight(quiet_box: Box) -> None:
         assert scrubber._in_window((1320, 360)) is night
 
 
+@pytest.mark.timing
 @pytest.mark.spec("ST-6")
 async def test_it_keeps_to_its_rate_and_gives_way_to_arriving_images(quiet_box: Box) -> None:
     box = quiet_box
@@ -413,6 +415,7 @@ async def test_it_keeps_to_its_rate_and_gives_way_to_arriving_images(quiet_box: 
     assert time.monotonic() - began > 0.8
 
 
+@pytest.mark.timing
 @pytest.mark.spec("ST-6")
 async def test_a_large_object_is_read_in_steps_at_the_rate_and_a_pause_stops_within_it(
     quiet_box: Box, monkeypatch: pytest.MonkeyPatch

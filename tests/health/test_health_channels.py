@@ -407,6 +407,7 @@ async def test_a_failing_server_is_tried_again_until_it_takes_the_mail(tmp_path:
         assert bureau.counters.value("alert_message_failures", channel="office") == 3
 
 
+@pytest.mark.timing
 async def test_a_hanging_mail_server_holds_up_nothing_and_is_told_by_the_other_channel(
     tmp_path: Path,
 ) -> None:

@@ -215,6 +215,7 @@ async def test_a_damaged_copy_is_an_alert_and_made_anew(tmp_path: Path) -> None:
     await history.close()
 
 
+@pytest.mark.timing
 async def test_dead_and_hanging_disks_hold_up_nothing(tmp_path: Path) -> None:
     """The system disk refuses, one volume is dead, one hangs: the third has it at once."""
     (tmp_path / "alerts").write_text("a file where the folder should be")

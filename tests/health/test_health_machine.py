@@ -67,6 +67,7 @@ def _here(watch: MachineWatch, *codes: str) -> set[str]:
     return _codes(watch.conditions()) & {"raid-degraded", "raid-rebuilding", "raid-failed", *codes}
 
 
+@pytest.mark.timing
 @pytest.mark.spec("ST-4", "AD-11")
 async def test_a_real_mirror_loses_a_leg_and_gets_another(pair: BtrfsPair, tmp_path: Path) -> None:
     watch = _watch(LinuxMachine(), tmp_path, pair.point)
@@ -232,6 +233,7 @@ class Tools:
         return await run((str(tool), *argv[1:]), timeout_s=min(timeout_s, self._limit_s))
 
 
+@pytest.mark.timing
 @pytest.mark.spec("AD-11")
 async def test_within_one_poll_a_failing_disk_heat_and_a_dying_battery_are_told(
     tmp_path: Path,

@@ -578,6 +578,7 @@ async def test_a_source_that_fails_is_told_and_what_was_known_stays(
     assert story.shown() == known
 
 
+@pytest.mark.timing
 @pytest.mark.spec("AD-11")
 @pytest.mark.parametrize("source", [*sorted(SOURCES), "ups"])
 async def test_a_source_that_hangs_keeps_no_other_waiting(story: Story, source: str) -> None:

@@ -148,6 +148,7 @@ async def test_the_reason_of_a_tool_is_passed_on(sysfs: Sysfs) -> None:
     assert tools.asked == [("upsc", "ups@localhost")]
 
 
+@pytest.mark.timing
 async def test_a_read_that_hangs_is_left_behind_and_the_next_is_refused_at_once(
     sysfs: Sysfs,
 ) -> None:

@@ -40,6 +40,7 @@ async def test_a_missing_command_is_said_in_words() -> None:
         await run(["no-such-tool-at-all"], timeout_s=5)
 
 
+@pytest.mark.timing
 async def test_a_command_over_its_time_is_killed_with_its_children() -> None:
     started = time.monotonic()
     with pytest.raises(CommandTimeout):

@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from afterwards import clean_up_after
 from fault_disks import Disk, left_behind, remove
 from fault_load import Load, ask, get
 from fault_objects import Ledger, data_set_digest_of
@@ -129,6 +130,7 @@ class Rig:
     def start(self) -> None:
         """Make disks, box and load, and let it run until objects were acknowledged."""
         self.root.mkdir(parents=True)
+        clean_up_after(self.folder)
         for name, medium in self.row.disks.items():
             options = dict(self.row.disk_options.get(name, {}))
             self.disks[name] = disk = Disk(self.root, name, medium, **options)

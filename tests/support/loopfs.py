@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from afterwards import clean_up_after
+
 FS_IOC_SHUTDOWN = 0x8004587D
 FIFREEZE = 0xC0045877
 FITHAW = 0xC0045878
@@ -75,6 +77,7 @@ class LoopFilesystem:
         self.frozen = False
         self._control = -1  # an open root, for ioctls on a hung filesystem
         folder.mkdir(parents=True, exist_ok=True)
+        clean_up_after(folder)
         self.mount_point.mkdir(exist_ok=True)
         with self.image.open("wb") as file:
             file.truncate(size or SIZES[kind])

@@ -171,7 +171,7 @@ async def test_when_the_data_disk_hangs_the_backup_takes_over_and_the_loop_never
         data.thaw()
         await _until(lambda: b.volumes.by_name("data").state is VolumeState.ONLINE, 20)
         measuring.cancel()
-        assert max(lags) < 0.25
+        assert max(lags) < 1.0  # a loop that waited for the disk would stand for two seconds
         assert (await b.store("studies/a/b/after.dcm", b"x")).copies == ("data",)
         # nothing half written became visible
         for name in names_under(data.mount_point):
@@ -222,8 +222,8 @@ async def test_after_umount_the_bare_mount_point_is_not_touched(box, filesystem)
         data.unmount(lazy=True)
         placed = await b.store("studies/a/b/2.dcm", b"2")
         assert placed.copies == ("backup",)
-        await _until(lambda: b.volumes.by_name("data").state is VolumeState.ABSENT, 2)
-        assert time.monotonic() - started < 2
+        await _until(lambda: b.volumes.by_name("data").state is VolumeState.ABSENT, 5)
+        assert time.monotonic() - started < 5
         placed = await b.store("studies/a/b/3.dcm", b"3")
         assert placed.copies == ("backup",)
         assert list(data.mount_point.iterdir()) == []

@@ -198,6 +198,7 @@ async def test_a_kernel_that_does_not_answer_says_nothing(tmp_path: Path) -> Non
 # -- real faults ------------------------------------------------------------------------------
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("kind", ["ext4", "xfs"])
 async def test_a_dead_file_system_that_nobody_uses_is_noticed_within_two_seconds(
     box, filesystem, kind: str
@@ -245,6 +246,7 @@ async def test_a_dead_block_device_does_not_pass_for_one_that_can_be_read(
         await asyncio.to_thread(disk.close)
 
 
+@pytest.mark.timing
 async def test_an_unmount_is_noticed_within_a_second_without_any_request(box, filesystem) -> None:
     data = filesystem("data")
     async with box(NO_PROBES, data=data.mount_point) as b:
@@ -256,6 +258,7 @@ async def test_an_unmount_is_noticed_within_a_second_without_any_request(box, fi
         assert list(data.mount_point.iterdir()) == []
 
 
+@pytest.mark.timing
 @pytest.mark.spec("ST-1", "ST-3")
 @pytest.mark.parametrize("errors", ["remount-ro", "continue"])
 async def test_errors_in_the_file_system_end_writing_and_not_reading(
@@ -301,6 +304,7 @@ def _repair(device: str) -> None:
     raise AssertionError("e2fsck did not repair it")
 
 
+@pytest.mark.timing
 async def test_a_remount_is_noticed_both_ways_without_a_probe(box, filesystem) -> None:
     data = filesystem("data")
     async with box(NO_PROBES, data=data.mount_point) as b:
@@ -313,6 +317,7 @@ async def test_a_remount_is_noticed_both_ways_without_a_probe(box, filesystem) -
         assert [after for _, after in b.changes][-3:] == ["readonly", "recovering", "online"]
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("kind", ["ext4", "xfs"])
 async def test_a_disk_that_hangs_is_left_alone_long_before_the_verdict(
     box, filesystem, kind: str

@@ -36,6 +36,7 @@ async def _until(condition, limit_s: float = 15.0) -> float:
     return time.monotonic() - began
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("kind", ["ext4", "xfs"])
 async def test_after_a_death_it_proves_itself_holds_and_catches_up_before_it_takes_images(
     box, filesystem, kind: str

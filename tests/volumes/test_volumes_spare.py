@@ -167,6 +167,7 @@ def _unmounted(filesystem) -> bool:
     return True
 
 
+@pytest.mark.timing
 @pytest.mark.spec("ST-3", "ST-5")
 async def test_when_staging_hangs_objects_go_to_two_volumes_and_late_entries_are_told(
     box, filesystem, tmp_path: Path
@@ -208,6 +209,7 @@ async def test_when_staging_hangs_objects_go_to_two_volumes_and_late_entries_are
         await hanging.close()
 
 
+@pytest.mark.timing
 async def test_closing_never_waits_for_a_thread_that_hangs(filesystem) -> None:
     disk = filesystem("ssd")
     staging = await _opened(disk.mount_point)
@@ -254,6 +256,7 @@ async def test_a_staging_that_falls_again_and_again_is_trusted_later_and_later(
     await staging.close()
 
 
+@pytest.mark.timing
 @pytest.mark.spec("ST-3")
 async def test_a_volume_that_hangs_is_joined_by_the_next_after_two_seconds(
     box, filesystem, tmp_path: Path
