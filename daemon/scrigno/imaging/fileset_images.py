@@ -15,25 +15,29 @@ from .errors import DecodeFailed
 
 MOST_FILES: Final = 500_000
 MOST_DEPTH: Final = 64
+SECTOR_BYTES: Final = 2048
 
 
 def listing_of(fd: int) -> bytes:
     """Return JSON `[[parts, offset, size], …]` of the image in `fd`; raises DecodeFailed."""
     with os.fdopen(os.dup(fd), "rb") as file:
+        actual = file.seek(0, os.SEEK_END)
         file.seek(0)
         image = pycdlib.PyCdlib()
         try:
             image.open_fp(file)
-            files = _files(image, "iso_path") or (
-                _files(image, "udf_path") if image.has_udf() else []
+            files = _files(image, "iso_path", actual) or (
+                _files(image, "udf_path", actual) if image.has_udf() else []
             )
         except (PyCdlibException, ValueError, IndexError, KeyError, RecursionError) as error:
             raise DecodeFailed("The disc image is damaged, or of a kind not known here.") from error
     return json.dumps(files).encode()
 
 
-def _files(image: Any, kind: str) -> list[tuple[list[str], int, int]]:
+def _files(image: Any, kind: str, actual: int) -> list[tuple[list[str], int, int]]:
     found: list[tuple[list[str], int, int]] = []
+    # of an image that is cut short pycdlib makes the files shorter without a word
+    ends = actual if image.pvd.space_size * SECTOR_BYTES > actual else None
     seen: set[str] = set()
     for folder, _, names in image.walk(**{kind: "/"}):
         if folder in seen or folder.count("/") > MOST_DEPTH:
@@ -45,8 +49,8 @@ def _files(image: Any, kind: str) -> list[tuple[list[str], int, int]]:
             size = record.get_data_length()
             if inode is None and size:
                 continue
-            whole = inode is None or inode.data_length == size
             offset = 0 if inode is None else inode.fp_offset
+            whole = inode is None or (inode.data_length == size and offset + size != ends)
             parts = [part for part in f"{folder}/{name}".split("/") if part]
             parts[-1] = parts[-1].split(";")[0].rstrip(".") or parts[-1]
             # a file in several pieces cannot be read as one span: it is told as cut short
