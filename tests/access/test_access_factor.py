@@ -2,13 +2,12 @@
 """The steps of a log-in after the password: codes, recovery codes, new passwords."""
 
 import base64
-import hmac
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from factor_codes import code_of
 from scrigno.access.access import TEMPORARY_S, Access, AccessRules
 from scrigno.access.entrance import LoggedIn
 from scrigno.access.errors import (
@@ -27,15 +26,6 @@ from scrigno.core.counters import Counters
 
 PASSWORD = "corretto cavallo batteria"
 HOME = "10.0.0.1"
-
-
-def code_of(secret: str, seconds: float) -> str:
-    """RFC 6238 by hand, as a telephone makes it."""
-    step = struct.pack(">Q", int(seconds // 30))
-    digest = hmac.digest(base64.b32decode(secret), step, "sha1")
-    place = digest[-1] & 15
-    number = struct.unpack(">I", digest[place : place + 4])[0] & 0x7FFFFFFF
-    return f"{number % 1_000_000:06}"
 
 
 @dataclass
