@@ -42,6 +42,19 @@ def test_care_and_alerts_are_read_and_written_back_the_same():
     assert read_settings(from_plain(to_plain(settings)), source="test") == settings
 
 
+@pytest.mark.spec("ST-7")
+def test_a_rule_of_retention_may_wait_for_space_and_go_slowly():
+    rule = {"name": "old", "older_than_days": 9, "only_above_used_percent": 85}
+    (read_back,) = read(care={"retention": [{**rule, "max_studies_per_run": 3}]}).care.retention
+    assert (read_back.only_above_used_percent, read_back.max_studies_per_run) == (85, 3)
+    plain = {"name": "old", "unread_for_days": 9}
+    (usual,) = read(care={"retention": [plain]}).care.retention
+    assert (usual.only_above_used_percent, usual.max_studies_per_run) == (None, 100)
+    for wrong in (0, 100, "80 %"):
+        with pytest.raises(InvalidSettingsError, match="only_above_used_percent"):
+            read(care={"retention": [{**rule, "only_above_used_percent": wrong}]})
+
+
 def test_nothing_is_deleted_and_nobody_told_unless_somebody_says_so():
     settings = read()
     assert settings.care.retention == ()

@@ -52,8 +52,13 @@ def rules_of(settings: SettingsStore) -> list[RetentionRule]:
             unread_for_days=each.unread_for_days,
             modalities=each.modalities,
             copies_elsewhere=each.copies_elsewhere,
-            max_studies_per_run=each.max_studies_per_day,
+            max_studies_per_run=each.max_studies_per_run,
             max_studies_per_day=each.max_studies_per_day,
+            only_above_used=_share(each.only_above_used_percent),
         )
         for each in settings.current.care.retention
     ]
+
+
+def _share(percent: int | None) -> float | None:
+    return None if percent is None else percent / 100

@@ -19,7 +19,8 @@ class ScrubSettings:
 class RetentionRule:
     """Which studies may go to the trash by themselves; every condition given must hold.
 
-    `copies_elsewhere` is how many verified copies of each image must stand on volumes.
+    `copies_elsewhere` is how many verified copies of each image must stand on volumes;
+    `only_above_used_percent` of the data volume must be in use, else the rule does not run.
     """
 
     name: str
@@ -29,6 +30,8 @@ class RetentionRule:
     modalities: tuple[str, ...] = ()
     copies_elsewhere: int = 2
     max_studies_per_day: int = 100
+    max_studies_per_run: int = 100
+    only_above_used_percent: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -79,6 +79,13 @@ RETENTION: Final = Group(
         "max_studies_per_day": Key(
             kind=Whole(lowest=1, highest=100_000), about="Never more than these in one day"
         ),
+        "max_studies_per_run": Key(
+            kind=Whole(lowest=1, highest=100_000), about="Never more than these at a time"
+        ),
+        "only_above_used_percent": Key(
+            kind=Whole(lowest=1, highest=99, nothing="space does not matter"),
+            about="Runs only while more of the data volume is in use",
+        ),
     },
 )
 CARE: Final = Group(
