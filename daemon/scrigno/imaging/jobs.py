@@ -185,4 +185,4 @@ _JOBS: Final[dict[str, Callable[..., Answer]]] = {
     "media": media,
     "compose": compose,
 }
-_WHOLE: Final = frozenset({_transcode, media, compose})
+_WHOLE: Final = frozenset({_transcode, media, compose, _write})
