@@ -97,7 +97,9 @@ async def running(root: Path, *, tls_port: str = "null") -> AsyncIterator[Box]:
     starter = Starter()
     try:
         parts = await start(
-            parse_config(CONFIG.format(root=root, dicom=free_port(), tls=tls_port), source="test"), logs, starter
+            parse_config(CONFIG.format(root=root, dicom=free_port(), tls=tls_port), source="test"),
+            logs,
+            starter,
         )
         jar = aiohttp.CookieJar(unsafe=True)  # cookies of an address without a name
         async with aiohttp.ClientSession(cookie_jar=jar) as http:
@@ -151,3 +153,10 @@ async def archive(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cli
         for patient in range(4):
             client.uids.append(await made.take_in(images=1 + patient, patient=patient, size=256))
         yield client
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def claimed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Client]:
+    """The administrator of an empty box that the tests of one module share."""
+    async with running(tmp_path_factory.mktemp("claimed") / "box") as made:
+        yield await administrator(made)

@@ -11,9 +11,18 @@ from scrigno.core.counters import Counters
 from scrigno.web.connections import Connections
 from scrigno.web.door import behind_proxy
 
-pytestmark = pytest.mark.spec("AD-7")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.spec("AD-7")]
 
-USER, PASSWORD = "anna", "corretto cavallo batteria"
+
+@pytest.fixture
+def anna(claimed):
+    return claimed
+
+
+@pytest.fixture
+def box(claimed, _proc_may_be_read):
+    """One box for all: who changes something puts it back."""
+    return claimed.box
 
 
 async def raw(box, content: bytes, *, wait_s: float = 5) -> bytes:
@@ -114,6 +123,8 @@ async def test_with_only_names_another_name_is_refused_and_addresses_are_not(box
     }.items():
         async with box.http.get(box.api("/session"), headers={"Host": host}) as answer:
             assert answer.status == status, host
+    change = {"settings": {"web": {"only_names": False, "names": []}}}
+    await anna.json("PATCH", "/settings", json=change)
 
 
 async def test_a_method_in_a_header_changes_nothing(box, anna):
@@ -188,9 +199,11 @@ async def test_heads_that_are_too_large_are_refused(box):
         assert found in ([400], [431], [414], []), found
 
 
-async def test_silent_and_slow_connections_are_ended_and_working_ones_are_not(box, anna):
+async def test_silent_and_slow_connections_are_ended_and_working_ones_are_not(
+    box, anna, monkeypatch
+):
     connections = box.parts.trust.connections
-    connections._idle_s = 0.5
+    monkeypatch.setattr(connections, "_idle_s", 0.5)
     port = int(box.url.rpartition(":")[2])
     silent = await asyncio.open_connection("127.0.0.1", port)
     dripping = await asyncio.open_connection("127.0.0.1", port)
@@ -345,7 +358,7 @@ class _Asked:
         ("10.0.0.1", "", "10.0.0.1"),
     ],
 )
-def test_only_a_trusted_proxy_may_say_where_a_request_comes_from(remote, forwarded, seen):
+async def test_only_a_trusted_proxy_may_say_where_a_request_comes_from(remote, forwarded, seen):
     asked = _Asked(remote, X_Forwarded_For=forwarded, X_Forwarded_Proto="https")
     found = behind_proxy(asked, ["10.0.0.0/24"])
     assert found.remote == seen
@@ -355,7 +368,7 @@ def test_only_a_trusted_proxy_may_say_where_a_request_comes_from(remote, forward
 async def test_without_trusted_proxies_no_header_moves_the_back_off_to_another_address(box, anna):
     for number in range(4):
         headers = {"X-Forwarded-For": f"203.0.113.{number}", "Forwarded": f"for=203.0.113.{number}"}
-        body = {"user": USER, "password": "wrong"}
+        body = {"user": "somebody", "password": "wrong"}
         async with box.http.post(box.api("/login"), json=body, headers=headers) as answer:
             last = answer.status
     assert last == 429

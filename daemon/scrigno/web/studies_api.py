@@ -27,7 +27,7 @@ from scrigno.core.uids import is_uid
 from .answers import PersonNameAnswer, at, moment, person
 from .errors import NotFound, NotPossible, RequestRefused
 from .rooms import Rooms
-from .routes import Route, Unaudited
+from .routes import Own, Route, Unaudited
 from .shapes import NO_NULL, Answer, Body, Moment, Query, path_of, query_of, read_body
 from .sight import looked, sight_of
 
@@ -358,6 +358,6 @@ ROUTES: Final = (
     Route(
         method="GET", path="/studies/{uid}", work=get_study, allowed=Permission.VIEW,
         about="One study with its series and objects", answer=StudyDetailAnswer,
-        audit=Action.INSTANCES_ACCESSED, errors=("not-found",),
+        audit=Own(Action.INSTANCES_ACCESSED), errors=("not-found",),
     ),
 )  # fmt: skip
