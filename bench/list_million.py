@@ -34,6 +34,7 @@ from scrigno.catalogue.query import (
 from scrigno.catalogue.records import FilterOperator, ListFilter, StudyListQuery
 from scrigno.core.clock import SystemClock
 from scrigno.core.counters import Counters
+from scrigno.core.sight import Sight
 
 BUDGET_MS = 200
 RUNS = 5
@@ -174,10 +175,44 @@ async def find_figures(catalogue: Catalogue) -> list[Figure]:
     return figures
 
 
+SIGHTS: dict[str, Sight] = {
+    "modality CT": Sight(modalities=("CT",)),
+    "modality XA (rare)": Sight(modalities=("XA",)),
+    "institution": Sight(institutions=("さくら総合病院",)),
+    "body part KNEE": Sight(body_parts=("KNEE",)),
+    "body parts KNEE, CHEST": Sight(body_parts=("KNEE", "CHEST")),
+    "source": Sight(sources=("CT1",)),
+    "CT, CHEST, institution": Sight(
+        modalities=("CT",), body_parts=("CHEST",), institutions=("さくら総合病院",)
+    ),
+    "nothing": Sight(study_uids=frozenset()),
+}
+
+
+async def sight_figures(catalogue: Catalogue) -> list[Figure]:
+    """Measure pages for those who see only some studies."""
+    figures = []
+    for name, sight in SIGHTS.items():
+        for search in ("", "tan"):
+            for sort in ("study_date", "patient_name"):
+                query = StudyListQuery(search=search, sort=sort, limit=PAGE)
+
+                async def ask(query: StudyListQuery = query, sight: Sight = sight) -> int:
+                    return (await catalogue.study_page(query, within=sight)).total
+
+                what = f"{name} by {sort}{f' search {search!r}' if search else ''}"
+                figures.append(await _timed("sight", what, ask))
+    return figures
+
+
 async def measure(path: Path) -> list[Figure]:
     """Measure everything on the index at `path`."""
     async with Catalogue(path, counters=Counters(), clock=SystemClock()) as catalogue:
-        return [*await list_figures(catalogue), *await find_figures(catalogue)]
+        return [
+            *await list_figures(catalogue),
+            *await find_figures(catalogue),
+            *await sight_figures(catalogue),
+        ]
 
 
 def table(figures: list[Figure]) -> str:

@@ -98,7 +98,7 @@ def _institutions(connection: Connection, wanted: tuple[str, ...]) -> Condition:
 def _body_parts(wanted: tuple[str, ...]) -> Condition:
     return _by_select(
         dialect.texts_in("body_part_examined", [each for each in wanted if each]),
-        "SELECT DISTINCT study AS id FROM series WHERE",
+        "SELECT study AS id FROM series WHERE",
         "id IN (SELECT study FROM series WHERE",
     )
 
@@ -116,12 +116,13 @@ def _sources(connection: Connection, wanted: tuple[str, ...]) -> Condition:
         return conditions.NOBODY
     return _by_select(
         dialect.numbers_in("origin", origins),
-        "SELECT DISTINCT study AS id FROM study_origin WHERE",
+        "SELECT study AS id FROM study_origin WHERE",
         "id IN (SELECT study FROM study_origin WHERE",
     )
 
 
 def _by_select(inside: Sql, arm: str, test: str) -> Condition:
+    """A study may be named more than once: whoever reads an arm takes numbers as a set."""
     return Condition(
         test=Sql(f"{test} {inside.text})", inside.parameters),
         arms=(Sql(f"{arm} {inside.text}", inside.parameters),),
