@@ -4,12 +4,14 @@
 import json
 import os
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
+from .deidentify import Deidentifier, Wishes
 from .errors import DecodeFailed
 from .fileset import directory_of, records_of
 from .fileset_images import listing_of
-from .protocol import memory_file
+from .protocol import memory_file, seal
 
 Answer = tuple[dict[str, Any], int]
 
@@ -38,8 +40,32 @@ def _directory(request: Mapping[str, Any], fd: int) -> Answer:
         return {}, memory_file(directory_of(lines, file_set_id=request["file_set_id"]))
 
 
+def _deidentify(request: Mapping[str, Any], fd: int) -> Answer:
+    wishes = Wishes(
+        key=bytes.fromhex(request["key"]),
+        options=frozenset(request["options"]),
+        patient_name=request["patient_name"],
+        patient_id=request["patient_id"],
+        days=request["days"],
+    )
+    result = os.memfd_create("scrigno-deidentified", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        answer = _deidentifier(wishes).copy(fd, result)
+        seal(result)
+    except BaseException:
+        os.close(result)
+        raise
+    return answer, result
+
+
+@lru_cache(maxsize=4)
+def _deidentifier(wishes: Wishes) -> Deidentifier:
+    return Deidentifier(wishes)
+
+
 _VERBS: Final[dict[str, Callable[[Mapping[str, Any], int], Answer]]] = {
     "listing": _listing,
     "records": _records,
     "directory": _directory,
+    "deidentify": _deidentify,
 }
