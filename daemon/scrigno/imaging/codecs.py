@@ -123,7 +123,8 @@ def _attempts(
         case "jpeg-ls":
             yield "charls", lambda: imagecodecs.jpegls_decode(encoded)
         case _:
-            if _J2K_HT in encoded[:4096]:
+            # OpenJPH lets samples of lossy colours run over: 256 becomes 0
+            if header.reversible and _J2K_HT in encoded[:4096]:
                 yield "openjph", lambda: imagecodecs.htj2k_decode(encoded)
             yield "openjpeg", lambda: imagecodecs.jpeg2k_decode(encoded)
 

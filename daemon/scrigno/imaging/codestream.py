@@ -33,6 +33,7 @@ class Codestream:
     jfif: bool = False
     adobe_transform: int | None = None  # T.872: 0 none, 1 YCbCr, 2 YCCK
     colour_transform: bool = False  # of JPEG 2000: RCT or ICT is used
+    reversible: bool = False  # of JPEG 2000: the 5-3 wavelet, which may be lossless
 
 
 def header_of(frame: bytes | memoryview) -> Codestream | None:
@@ -103,6 +104,7 @@ def _jpeg_2000(head: bytes, position: int) -> Codestream | None:
     columns, rows, left, top = words[:4]
     components = int.from_bytes(size[34:36], "big")
     first = head[position + 42 : position + 45]
+    style = _coding_style(head, position)
     if len(first) < 3 or not 0 < components <= MAX_COMPONENTS:
         return None
     return Codestream(
@@ -113,7 +115,8 @@ def _jpeg_2000(head: bytes, position: int) -> Codestream | None:
         bits=(first[0] & 0x7F) + 1,
         signed=bool(first[0] & 0x80),
         subsampled=_subsampled(head, position + 42, components),
-        colour_transform=_multiple_component_transform(head, position),
+        colour_transform=style[8:9] == b"\1",
+        reversible=style[13:14] == b"\1",
     )
 
 
@@ -122,13 +125,15 @@ def _subsampled(head: bytes, position: int, components: int) -> bool:
     return len(steps) > 1
 
 
-def _multiple_component_transform(head: bytes, position: int) -> bool:
+def _coding_style(head: bytes, position: int) -> bytes:
+    """Return the COD segment from its marker on, empty without one (ITU-T T.800 A.6.1)."""
     position += 2
     while position + 4 <= len(head) and head[position] == 0xFF:
         marker = head[position + 1]
-        if marker == 0x52:  # COD: length, style, progression, layers, transformation
-            return head[position + 8 : position + 9] == b"\1"
+        length = int.from_bytes(head[position + 2 : position + 4], "big")
+        if marker == 0x52:
+            return head[position : position + 2 + length]
         if marker == 0x90:
-            return False
-        position += 2 + int.from_bytes(head[position + 2 : position + 4], "big")
-    return False
+            break
+        position += 2 + length
+    return b""

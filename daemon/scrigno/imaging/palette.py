@@ -55,7 +55,8 @@ def is_supplemental(attributes: Dataset, photometric: str) -> bool:
     """Tell whether a grey image has colours for its highest values (C.8.16.2.1.1.1)."""
     if photometric != "MONOCHROME2" or "RedPaletteColorLookupTableDescriptor" not in attributes:
         return False
-    return str(attributes.get("PixelPresentation") or "COLOR") in ("COLOR", "MIXED")
+    # without it the palette is a leftover: grey CT of real scanners have one
+    return attributes.get("PixelPresentation") in ("COLOR", "MIXED")
 
 
 def _plane(attributes: Dataset, colour: str, count: int, bits: int) -> Pixels:
