@@ -11,6 +11,7 @@ from scrigno import __version__
 from scrigno.core.events import IndexRebuilt
 from scrigno.web.answers import moment
 
+from .account_commands import AccountCommands
 from .care_commands import CareCommands
 from .control import Handler, Progress
 from .parts import Parts
@@ -50,6 +51,7 @@ class Commands:
             "volume-force": self.volume_force,
             "volume-retire": self.volume_retire,
             **CareCommands(self._parts, AUTHOR).table(),
+            **AccountCommands(self._parts, AUTHOR).table(),
         }
 
     async def status(self, _arguments: Arguments, _progress: Progress) -> Any:

@@ -11,7 +11,7 @@ from scrigno import __version__
 from scrigno.core.errors import CommandError, ConfigError, ScrignoError
 from scrigno.settings.boot import load_config
 
-from . import care, lone, words
+from . import accounts, care, lone, words
 from .asking import DONE, FAILED, WRONG_USE, ask, complain, say, show
 from .client import RefusedByDaemon
 
@@ -173,4 +173,5 @@ COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
         for verb in ("adopt", "replace", "add", "pause", "resume", "force", "retire")
     },
     **care.COMMANDS,
+    **accounts.COMMANDS,
 }

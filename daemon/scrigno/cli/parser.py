@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Final
 
+from .accounts import add_accounts
 from .care_parser import add_care
 
 SYSTEM_CONFIG: Final = Path("/etc/scrigno/scrigno.yaml")
@@ -81,6 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
     _config_verbs(commands.add_parser("config", help="the settings and their history"), common)
     _volume_verbs(commands.add_parser("volume", help="the disks images live on"), [common, as_json])
     add_care(commands, [common, as_json])
+    add_accounts(commands, [common, as_json])
     commands.add_parser("version", help="print the version")
     return parser
 
