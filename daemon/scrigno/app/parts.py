@@ -8,6 +8,7 @@ from typing import Final
 from scrigno.access.access import Access
 from scrigno.access.audit import AuditTrail
 from scrigno.appliance.disks import Disks, specs_of
+from scrigno.archive.exporter import Exporter
 from scrigno.archive.importer import Importer
 from scrigno.archive.inbox import Inbox
 from scrigno.archive.rebuild import Rebuilder
@@ -45,6 +46,7 @@ from .logs import Logs
 from .pages import serve_pages
 from .places import pages_folder, staging_capacity
 from .reading_parts import make_reading
+from .remote_parts import make_remote
 from .retention_parts import make_retention
 from .send_parts import start_sending
 from .starter import Starter
@@ -138,7 +140,12 @@ async def start(config: BootConfig, logs: Logs, starter: Starter) -> Parts:
     await jobs.open()
     uploads = make_uploads(config, settings, common)
     await uploads.open()
-    imports = tie_jobs(jobs, settings, stores, archive, imaging, uploads, config, common)
+    exporter = Exporter(
+        catalogue=stores.catalogue, retrieval=archive.retrieval, imaging=imaging
+    )
+    imports = tie_jobs(
+        jobs, settings, stores, archive, imaging, uploads, exporter, config, common
+    )
     reading = make_reading(config, stores, common, audit)
     starter.on_stop("reading", reading.close)
     await reading.open()
@@ -179,6 +186,7 @@ async def start(config: BootConfig, logs: Logs, starter: Starter) -> Parts:
         frames=stores.frames,
         imaging=imaging,
         imports=imports,
+        exporter=exporter,
         inbox=archive.inbox,
         ingest=archive.ingest,
         jobs=jobs,
@@ -190,6 +198,7 @@ async def start(config: BootConfig, logs: Logs, starter: Starter) -> Parts:
         peers=peers,
         quarantine=archive.quarantine,
         reading=reading.reading,
+        remote=make_remote(settings, stores.catalogue, archive.ingest, jobs, common),
         replicator=archive.replicator,
         retention=retention,
         retrieval=archive.retrieval,

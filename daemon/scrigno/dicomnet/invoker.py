@@ -287,6 +287,13 @@ class Invoker(Sender):
             pending.abandon()
             raise
 
+    async def answered(self) -> None:
+        """Wait until each request has its final answer, those too that nobody waits for any more.
+
+        After a C-CANCEL a peer may still be sending; who releases then is not heard by all peers.
+        """
+        await self._until(lambda: not self._pending or not self.alive)
+
     # -- responses ----------------------------------------------------------------------------
 
     def _take_response(self, command: Command) -> Incoming | None:

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Retrieve SCP: C-MOVE to registered nodes and C-GET on the same association (PS3.4 annex C)."""
 
+import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -33,6 +35,7 @@ log = logging.getLogger(__name__)
 
 MAX_CONTEXTS: Final = 128  # PS3.8 section 9.3.2.2: odd ids up to 255
 CONNECT_TIMEOUT_S: Final = 15.0
+LEAVE_S: Final = 5.0
 # A destination that loses the association this often in one C-MOVE gets the rest counted failed.
 MAX_RECONNECTS: Final = 3
 UNCOMPRESSED: Final = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian))
@@ -225,8 +228,14 @@ def proposal(instances: Sequence[StoredInstance]) -> list[tuple[str, Sequence[st
     return contexts
 
 
-async def leave(association: Association) -> None:
-    """Release what still works, so that the peer sees an orderly end."""
+async def leave(association: Association, *, wait_s: float = LEAVE_S) -> None:
+    """Release what still works, so that the peer sees an orderly end.
+
+    A peer that was told to stop gets `wait_s` to say that it has.
+    """
     if association.alive:
-        await association.release(timeout_s=5)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await association.answered()
+                await association.release(timeout_s=wait_s)
     association.abort()

@@ -70,6 +70,23 @@ class SendQueueFull(ScrignoError):
     code: ClassVar[str] = "send-queue-full"
 
 
+def usable_peer(settings: SettingsStore, name: str) -> Peer:
+    """Return the node that can be asked or sent to; raises UnusableDestination."""
+    peer = settings.current.peer(name)
+    if peer is None:
+        raise UnusableDestination(f"There is no node {name}.")
+    if peer.state is not PeerState.APPROVED:
+        raise UnusableDestination(
+            f"Node {name} is {peer.state}.", next_step="An administrator can approve it."
+        )
+    if peer.host == "*" or "/" in peer.host:
+        raise UnusableDestination(
+            f"Node {name} is registered without an address of its own.",
+            next_step="Enter its address among the nodes.",
+        )
+    return peer
+
+
 async def _everybody(_author: str) -> str:
     return ""
 
@@ -181,19 +198,7 @@ class SendQueue:
 
     def destination(self, name: str) -> Peer:
         """Return the node that can be sent to; raises UnusableDestination."""
-        peer = self._settings.current.peer(name)
-        if peer is None:
-            raise UnusableDestination(f"There is no node {name}.")
-        if peer.state is not PeerState.APPROVED:
-            raise UnusableDestination(
-                f"Node {name} is {peer.state}.", next_step="An administrator can approve it."
-            )
-        if peer.host == "*" or "/" in peer.host:
-            raise UnusableDestination(
-                f"Node {name} is registered without an address of its own.",
-                next_step="Enter its address among the nodes.",
-            )
-        return peer
+        return usable_peer(self._settings, name)
 
     async def get(self, item_id: int, *, author: str | None = None) -> SendItem:
         """Return an item; with `author` only one of his. Raises UnknownSendItem."""

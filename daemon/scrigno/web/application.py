@@ -19,6 +19,7 @@ from . import (
     care_api,
     copies_api,
     dicom_api,
+    export_api,
     import_api,
     inbox_api,
     index_api,
@@ -31,6 +32,7 @@ from . import (
     patients_api,
     preferences_api,
     reading_api,
+    remote_api,
     roles_api,
     second_factor_api,
     send_api,
@@ -129,6 +131,7 @@ def all_routes(pictures: Pictures) -> list[Route]:
         *DocumentRoutes(pictures).routes(),
         *dicom_api.ROUTES,
         *settings_api.ROUTES,
+        *remote_api.ROUTES,
         *send_api.ROUTES,
         *box_api.ROUTES,
         *alerts_api.ROUTES,
@@ -151,6 +154,7 @@ def all_routes(pictures: Pictures) -> list[Route]:
         *shares_api.ROUTES,
         *launch_api.ROUTES,
         *import_api.ROUTES,
+        *export_api.ROUTES,
         *uploads_api.ROUTES,
     ]
 

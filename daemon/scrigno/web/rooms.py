@@ -16,6 +16,7 @@ from scrigno.access.sessions import Session
 from scrigno.appliance.disks import Disks
 from scrigno.archive.backups import IndexBackups
 from scrigno.archive.cases import Cases
+from scrigno.archive.exporter import Exporter
 from scrigno.archive.import_desk import ImportDesk
 from scrigno.archive.inbox import Inbox
 from scrigno.archive.indexkeeper import IndexKeeper
@@ -51,6 +52,7 @@ from .certificates import Certificates
 from .connections import Connections
 from .log_files import LogFiles
 from .looks import Looks
+from .remote_answers import RemoteDesk
 from .send_answers import SendDesk
 
 
@@ -140,6 +142,7 @@ class Rooms:
     frames: FrameCache
     imaging: ImagingPool
     imports: ImportDesk
+    exporter: Exporter
     inbox: Inbox
     ingest: Ingest
     jobs: Jobs
@@ -154,6 +157,7 @@ class Rooms:
     peers: Peers
     quarantine: Quarantine
     reading: Reading
+    remote: RemoteDesk
     replicator: Replicator
     retention: Retention
     retrieval: Retrieval
