@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from scrigno.access.access import Access
-from scrigno.access.roles import BuiltIn
+from scrigno.access.common import COMMON
 from scrigno.access.errors import (
     AlreadyClaimed,
     TooManyAttempts,
@@ -16,6 +16,7 @@ from scrigno.access.errors import (
     WrongSetupCode,
 )
 from scrigno.access.passwords import require_strong
+from scrigno.access.roles import BuiltIn
 from scrigno.access.setup_code import SetupCode
 from scrigno.core.counters import Counters
 
@@ -128,6 +129,16 @@ def test_weak_passwords_are_refused_with_their_rule(password: str, rule: str):
     with pytest.raises(WeakPassword) as caught:
         require_strong(password, "radiologie-anna")
     assert caught.value.rule == rule
+
+
+@pytest.mark.spec("AD-7")
+def test_the_three_thousand_most_common_passwords_are_refused():
+    # ASVS 6.2.4
+    assert len(COMMON) >= 3000
+    for password in COMMON:
+        if len(password) >= 8:
+            with pytest.raises(WeakPassword):
+                require_strong(password.upper(), "anna")
 
 
 @pytest.mark.parametrize(
