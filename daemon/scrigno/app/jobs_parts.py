@@ -6,6 +6,8 @@ from datetime import timedelta
 from typing import Final
 
 from scrigno.access.access import Access
+from scrigno.archive.export_job import ExportRunner
+from scrigno.archive.exporter import Exporter
 from scrigno.archive.import_desk import ImportDesk
 from scrigno.archive.import_job import ImportRunner
 from scrigno.archive.import_sources import ImportSources
@@ -62,6 +64,7 @@ def tie_jobs(
     archive: ArchiveParts,
     imaging: ImagingPool,
     uploads: Uploads,
+    exporter: Exporter,
     config: BootConfig,
     common: Common,
 ) -> ImportDesk:
@@ -84,6 +87,7 @@ def tie_jobs(
             forget=sources.forget,
         )
     )
+    jobs.register(ExportRunner(exporter=exporter, places=places))
     jobs.busy = ClinicalWork(common.counters, common.clock).busy
 
     async def standing(job: Job) -> tuple[str, Sight | None]:

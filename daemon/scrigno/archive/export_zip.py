@@ -49,6 +49,13 @@ class ZipWriter:
             self._member.close()
             self._member = None
 
+    def abort(self) -> None:
+        """Leave the file that was begun out of the directory; idempotent."""
+        if self._member is not None:
+            self.end()
+            info = self._zip.filelist.pop()
+            self._zip.NameToInfo.pop(info.filename, None)
+
     def add(self, name: str, content: bytes) -> None:
         """Add a small file."""
         self.begin(name, len(content))
