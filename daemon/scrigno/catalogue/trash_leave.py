@@ -8,6 +8,7 @@ they are right whatever happened in between.
 
 import json
 from collections import defaultdict
+from typing import Final
 
 from scrigno.core.uids import object_key
 from scrigno.db.sqlite import Connection, Value
@@ -16,6 +17,9 @@ from . import corrections, dialect, fixity, fulltext, maintenance, rows, values
 from .gains import HELD, Gains
 from .trash_items import NothingToDelete, NotNow, Place, Removal, StudyProtected, TrashState
 from .trash_rows import RAN, Row, exists, insert_copies, meter, rows_as_they_are
+
+# made once: this runs for each image while the index takes nothing else
+_COMPACT: Final = json.JSONEncoder(separators=(",", ":"))
 
 
 def leave(connection: Connection, gains: Gains, removal: Removal) -> int:
@@ -159,7 +163,7 @@ def _insert_objects(connection: Connection, removal: Removal, item: int, chosen:
         objects.append(
             (
                 *(number, item, row["sop_instance_uid"], key, row["digest"], row["size"]),
-                *(row["staged_as"], json.dumps(line, separators=(",", ":"))),
+                *(row["staged_as"], _COMPACT.encode(line)),
             )
         )
         of_row = known.get(row["id"], {})
