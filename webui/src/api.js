@@ -69,6 +69,17 @@ export const confirmEnrol = (body) => json("POST", "/login/enrol/confirm", { bod
 export const newPassword = (body) => json("POST", "/login/new-password", { body, expect401: true });
 export const claim = (setup_code, user, password) =>
   json("POST", "/claim", { body: { setup_code, user, password, cookie: true }, expect401: true });
+export const launchByPassword = (id, password) =>
+  json("POST", "/launch/login", { body: { id, password, cookie: true }, expect401: true });
+export const launchByCode = (code) =>
+  json("POST", "/otp/login", { body: { code, cookie: true }, expect401: true });
+export const launchByToken = (token) =>
+  json("POST", "/launch/enter", { body: { token, cookie: true }, expect401: true });
+export const parseLaunch = (route, query, signal) =>
+  json("POST", "/launch/parse", { body: { route, query }, signal });
+export const lookAtShared = (token) => json("POST", "/shared/look", { body: { token } });
+export const enterShared = (token, secret) =>
+  json("POST", "/shared/enter", { body: { token, secret, cookie: true } });
 export const logout = () => json("POST", "/logout");
 export const setLanguage = (language) => json("PATCH", "/account", { body: { language } });
 export const setPassword = (old, fresh) =>

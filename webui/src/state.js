@@ -42,7 +42,7 @@ export async function refreshSession() {
   const wanted = session.user?.language || deviceLanguage(session.language);
   if (wanted !== currentLanguage() || !document.documentElement.dataset.ready) await useLanguage(wanted);
   document.documentElement.dataset.ready = "yes";
-  if (session.user) startPolling();
+  if (session.user && !session.user.guest) startPolling(); // how the box is concerns no guest
   else stopPolling();
 }
 

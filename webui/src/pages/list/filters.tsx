@@ -5,7 +5,7 @@ import { useRef, useState } from "preact/hooks";
 import { t } from "../../i18n.js";
 import { Icon } from "../../ui/icon";
 import { choosable, showColumn, shownColumns } from "./columns";
-import { ask, MODALITIES, PERIODS, question, toggleModality } from "./model";
+import { ask, forgetFilters, MODALITIES, PERIODS, question, toggleModality } from "./model";
 
 const TYPING_MS = 180;
 
@@ -41,6 +41,12 @@ export function Filters() {
             <span>{name}</span>
           </button>
         ))}
+        {question.value.launched.length > 0 && (
+          <button class="chip" type="button" aria-pressed="true" onClick={forgetFilters}>
+            <Icon name="close" />
+            <span>{t("list.launched")}</span>
+          </button>
+        )}
       </div>
     </div>
   );

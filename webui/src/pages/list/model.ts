@@ -24,6 +24,7 @@ export interface Question {
   period: string;
   sort: string;
   order: "asc" | "desc";
+  launched: readonly object[]; // filters that an address asked for
 }
 
 const FIRST: Question = {
@@ -32,6 +33,7 @@ const FIRST: Question = {
   period: "all",
   sort: "study_date",
   order: "desc",
+  launched: [],
 };
 
 // what was asked for last outlives a visit to the viewer, and nothing else
@@ -48,8 +50,8 @@ export const refused: ReadonlySignal<unknown> = failure;
 export const outdated: ReadonlySignal<boolean> = stale;
 export const selection: ReadonlySignal<ReadonlyMap<string, StudyRow>> = picked;
 export const filtered = computed(() => {
-  const { search, modalities, period } = asked.value;
-  return Boolean(search.trim() || modalities.size || PERIODS[period]);
+  const { search, modalities, period, launched } = asked.value;
+  return Boolean(search.trim() || modalities.size || PERIODS[period] || launched.length);
 });
 
 /** The row at this place of the list; undefined while it is on its way. */
@@ -63,7 +65,18 @@ export function ask(change: Partial<Question>): void {
   void reload();
 }
 
-export const forgetFilters = (): void => ask({ search: "", modalities: new Set(), period: "all" });
+export const forgetFilters = (): void =>
+  ask({ search: "", modalities: new Set(), period: "all", launched: [] });
+
+/** Show what an address of the list asks for, and nothing else. */
+export async function launch(query: string): Promise<void> {
+  try {
+    const { filters } = await api.parseLaunch("list", query);
+    ask({ ...FIRST, launched: filters });
+  } catch (error) {
+    failure.value = error;
+  }
+}
 
 export function toggleModality(name: string): void {
   const modalities = new Set(asked.value.modalities);
@@ -83,8 +96,8 @@ export function pickNothing(): void {
 }
 
 function query(portion: number) {
-  const { search, modalities, period, sort, order } = asked.value;
-  const filters: object[] = [];
+  const { search, modalities, period, sort, order, launched } = asked.value;
+  const filters: object[] = [...launched];
   if (modalities.size) filters.push({ field: "modalities", values: [...modalities] });
   const days = PERIODS[period];
   if (days) filters.push({ field: "study_date", operator: "range", values: days.map(day) });

@@ -11,7 +11,7 @@ import { Icon } from "../../ui/icon";
 import { emptyArchive } from "../empty.js";
 import { Actions } from "./actions";
 import { Filters } from "./filters";
-import { filtered, forgetFilters, found, refused, reload } from "./model";
+import { filtered, forgetFilters, found, launch, refused, reload } from "./model";
 import { placesInView, Table } from "./table";
 
 const status = signal(currentStatus());
@@ -85,10 +85,10 @@ function EmptyArchive() {
   return <div ref={place} style={{ display: "contents" }} />;
 }
 
-/** Draw the list into `place`; returns what ends it. */
-export function listPage(place: HTMLElement): () => void {
+/** Draw the list into `place`, as the query of its address wants it; returns what ends it. */
+export function listPage(place: HTMLElement, { query = "" } = {}): () => void {
   render(<List />, place);
-  void reload();
+  void (query ? launch(query) : reload());
   // new images show up by themselves where one looks
   let drawn = currentStatus()?.totals.instances;
   const stop = onStatus(() => {
