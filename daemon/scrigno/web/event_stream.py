@@ -22,12 +22,16 @@ from scrigno.core.events import (
     InstanceStored,
     JobChanged,
     PeerRegistered,
+    ReadingChanged,
+    ReadingConflict,
     SendChanged,
     SettingsChanged,
+    ShareChanged,
     StudyRemoved,
     StudyReturned,
     VolumeChanged,
 )
+from scrigno.core.sight import Sight
 
 from .errors import TooManyListeners
 from .guard import caller
@@ -41,6 +45,7 @@ STUDIES_EVERY_S: Final = 1.0  # a study being received is told once in this time
 MOST_STUDIES: Final = 100  # named at once; more are told as "many"
 
 Message = tuple[str, dict[str, Any]]
+_OF_STUDIES: Final = frozenset({"studies", "reading", "reading-conflict"})
 Heard = Callable[[Any], None]
 
 
@@ -66,6 +71,12 @@ class EventHub:
                 lambda event: self._tell("job", {"id": event.job_id, "state": event.state}),
             ),
             (SendChanged, self._send),
+            (ReadingChanged, lambda event: self._reading("reading", event)),
+            (ReadingConflict, lambda event: self._reading("reading-conflict", event)),
+            (
+                ShareChanged,
+                lambda event: self._tell("share", {"id": event.share_id, "action": event.action}),
+            ),
         )
         self._unsubscribe = [bus.subscribe(kind, heard) for kind, heard in told]
 
@@ -110,6 +121,15 @@ class EventHub:
         content = {"id": event.item_id, "destination": event.destination, "state": event.state}
         self._tell("send", content)
 
+    def _reading(self, name: str, event: ReadingChanged | ReadingConflict) -> None:
+        content = {
+            "study_instance_uid": event.study_uid,
+            "kind": event.kind,
+            "layer": event.layer,
+            "revision": event.revision,
+        }
+        self._tell(name, content)
+
     def _alert(self, event: AlertChanged) -> None:
         content = {
             "id": event.alert_id,
@@ -136,7 +156,11 @@ class EventHub:
 def _as_heard(message: Message, session: Session) -> Message:
     """Return an event as a session may hear it: studies that it may not see are not named."""
     name, content = message
-    if name == "studies" and not session.sight.everything:
+    if name in _OF_STUDIES and not session.sight.everything:
+        uids = session.sight.study_uids or frozenset()
+        named = session.sight == Sight(study_uids=uids) and content.get("study_instance_uid") in uids
+        return name, content if named else {"many": True}
+    if name == "share" and session.guest:
         return name, {"many": True}
     return name, content
 
@@ -175,7 +199,8 @@ def event_route(hub: EventHub) -> Route:
         path="/events",
         work=listen,
         allowed=For.SESSIONS,
-        about="Server-sent events: volume, alert, studies, inbox, peers, settings, job",
+        about="Server-sent events, ids only: volume, alert, studies, inbox, peers, settings, job, "
+        "send, reading, reading-conflict, share",
         answers="text/event-stream",
         errors=("too-many-listeners",),
     )
