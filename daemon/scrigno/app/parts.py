@@ -49,6 +49,7 @@ from .reading_parts import make_reading
 from .remote_parts import make_remote
 from .retention_parts import make_retention
 from .send_parts import start_sending
+from .service_parts import Service
 from .starter import Starter
 from .stores import Common, Stores
 from .trust_parts import TrustParts, start_trust
@@ -78,6 +79,7 @@ class Parts:
     reconciler: Reconciler
     replicator: Replicator
     retention: Retention
+    service: Service
     settings: SettingsStore
     trust: TrustParts
     verifier: Verifier
@@ -170,6 +172,13 @@ async def start(config: BootConfig, logs: Logs, starter: Starter) -> Parts:
         starter,
         on_read=in_use.note_read,
     )
+    service = Service(
+        node=node,
+        volumes=stores.volumes,
+        archive=archive,
+        secure_port=trust.secure_port,
+        clock=common.clock,
+    )
     rooms = Rooms(
         access=stores.access,
         alerts=health.book,
@@ -204,6 +213,7 @@ async def start(config: BootConfig, logs: Logs, starter: Starter) -> Parts:
         retrieval=archive.retrieval,
         scrubber=archive.scrubber,
         send=send,
+        service=service,
         settings=settings,
         trash=archive.trash,
         verifier=archive.verifier,
@@ -238,6 +248,7 @@ async def start(config: BootConfig, logs: Logs, starter: Starter) -> Parts:
         reconciler=archive.reconciler,
         replicator=archive.replicator,
         retention=retention,
+        service=service,
         settings=settings,
         trust=trust,
         verifier=archive.verifier,

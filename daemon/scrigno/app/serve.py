@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 DONE: Final = 0
 FAILED: Final = 1
 WRONG_USE: Final = 2
+ANEW: Final = -1  # never seen outside: the process begins anew
 
 
 def serve(config_path: Path, *, welcome: bool) -> int:
@@ -40,9 +41,13 @@ def serve(config_path: Path, *, welcome: bool) -> int:
         with StateLock(config.state_dir):
             logs = Logs(config.log)
             try:
-                return asyncio.run(_run(config, logs, config_path if welcome else None))
+                code = asyncio.run(_run(config, logs, config_path if welcome else None))
             finally:
                 logs.close()
+        if code == ANEW:
+            # the same process, so that whoever supervises it, or waits for it, sees no end
+            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - ourselves
+        return code
     except ConfigError as error:
         sys.stderr.write(f"scrigno: {error.sentence()}\n")
         return WRONG_USE
@@ -64,8 +69,13 @@ def _make_private(state_dir: Path) -> None:
 
 
 async def _run(config: BootConfig, logs: Logs, welcome_for: Path | None) -> int:
-    stop = asyncio.Event()
+    stop, anew = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def begin_anew() -> None:
+        anew.set()
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     log.info("scrigno %s starts, process %d", __version__, os.getpid())
@@ -80,6 +90,7 @@ async def _run(config: BootConfig, logs: Logs, welcome_for: Path | None) -> int:
         control = ControlServer(config.state_dir, Commands(parts).table())
         starter.on_stop("control socket", control.close)
         await control.start()
+        parts.service.on_restart = begin_anew
         notify("READY=1")
         log.info("scrigno is ready")
         if welcome_for is not None:
@@ -100,7 +111,7 @@ async def _run(config: BootConfig, logs: Logs, welcome_for: Path | None) -> int:
         if in_order:
             await asyncio.to_thread(last_run.end)
     log.info("scrigno has stopped")
-    return DONE
+    return ANEW if anew.is_set() else DONE
 
 
 async def _welcome(parts: Parts) -> str:

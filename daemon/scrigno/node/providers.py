@@ -142,6 +142,14 @@ class Node:
         """Wait until the settings in force are what the listeners do."""
         await self._settled.wait()
 
+    async def restart(self, name: str) -> None:
+        """Close a provider's listener and open it anew; its associations may end meanwhile."""
+        if name in self._listeners:
+            self._retire(name, REMOVAL_GRACE_S)
+        await asyncio.sleep(0)  # the closing task frees the port
+        self._wake()
+        await self.settled()
+
     @property
     def association_count(self) -> int:
         """Return how many associations are in now, over all providers."""

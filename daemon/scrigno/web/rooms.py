@@ -54,6 +54,7 @@ from .log_files import LogFiles
 from .looks import Looks
 from .remote_answers import RemoteDesk
 from .send_answers import SendDesk
+from .service_answers import ServiceDesk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +164,7 @@ class Rooms:
     retrieval: Retrieval
     scrubber: Scrubber
     send: SendDesk
+    service: ServiceDesk
     secure_port: SecurePort
     settings: SettingsStore
     support: Support

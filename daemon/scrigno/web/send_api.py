@@ -44,6 +44,9 @@ from .sight import require_studies, sight_of
 Name = Annotated[str, Meta(min_length=1, max_length=64, pattern=ONE_LINE)]
 MOST_STUDIES: Final = 200
 MOST_DESTINATIONS: Final = 32
+MOST_PARTS: Final = 32
+MOST_INSTANCES: Final = 100  # of one part; a whole series has no need to name them
+LARGEST_BYTES: Final = 512 << 10
 
 
 class SendSeriesBody(Body):
@@ -51,7 +54,7 @@ class SendSeriesBody(Body):
 
     study: Uid
     series: Uid | None = None
-    instances: Annotated[tuple[Uid, ...], Meta(max_length=1000)] = ()
+    instances: Annotated[tuple[Uid, ...], Meta(max_length=MOST_INSTANCES)] = ()
 
 
 class SendBody(Body, kw_only=True):
@@ -59,7 +62,7 @@ class SendBody(Body, kw_only=True):
 
     to: Annotated[list[Name], Meta(min_length=1, max_length=MOST_DESTINATIONS)]
     studies: Annotated[tuple[Uid, ...], Meta(max_length=MOST_STUDIES)] = ()
-    parts: Annotated[tuple[SendSeriesBody, ...], Meta(max_length=MOST_STUDIES)] = ()
+    parts: Annotated[tuple[SendSeriesBody, ...], Meta(max_length=MOST_PARTS)] = ()
 
 
 class PauseSendingBody(Body):
@@ -88,7 +91,7 @@ async def list_send_items(request: web.Request, rooms: Rooms) -> Any:
 
 async def send_studies(request: web.Request, rooms: Rooms) -> Any:
     """Put studies, or parts of them, into the queue for one or several nodes."""
-    body = await read_body(request, SendBody)
+    body = await read_body(request, SendBody, limit=LARGEST_BYTES)
     studies = list(dict.fromkeys((*body.studies, *(each.study for each in body.parts))))
     audited(request, ", ".join(studies[:3]), studies=str(len(studies)), to=", ".join(body.to))
     await require_studies(request, rooms, studies)
