@@ -158,7 +158,9 @@ def _as_heard(message: Message, session: Session) -> Message:
     name, content = message
     if name in _OF_STUDIES and not session.sight.everything:
         uids = session.sight.study_uids or frozenset()
-        named = session.sight == Sight(study_uids=uids) and content.get("study_instance_uid") in uids
+        named = (
+            session.sight == Sight(study_uids=uids) and content.get("study_instance_uid") in uids
+        )
         return name, content if named else {"many": True}
     if name == "share" and session.guest:
         return name, {"many": True}
