@@ -111,8 +111,10 @@ async def change_account(request: web.Request, rooms: Rooms) -> AccountAnswer:
 
 
 async def remove_account(request: web.Request, rooms: Rooms) -> None:
-    """Remove an account; its sessions end at once."""
-    await rooms.access.remove_account(_name(request))
+    """Remove an account; its sessions end at once, its preferences go."""
+    name = _name(request)
+    await rooms.access.remove_account(name)
+    await rooms.reading.forget_account(name)
 
 
 async def reset_password(request: web.Request, rooms: Rooms) -> NewAccountAnswer:
