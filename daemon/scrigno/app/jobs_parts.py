@@ -18,7 +18,7 @@ from scrigno.core.counters import Counters
 from scrigno.core.sight import Sight
 from scrigno.imaging.workers import ImagingPool
 from scrigno.jobs.jobs import Jobs
-from scrigno.jobs.model import Job
+from scrigno.jobs.model import Job, JobState
 from scrigno.settings.schema import BootConfig
 from scrigno.settings.store import SettingsStore
 
@@ -26,6 +26,8 @@ from .archive_parts import ArchiveParts
 from .stores import Common, Stores
 
 QUIET_S: Final = 1.0  # without an image from a modality for this long, jobs take all they can get
+MOST_JOBS: Final = 1000
+_GO_ON: Final = (JobState.WAITING, JobState.RUNNING, JobState.PAUSED, JobState.FAILED)
 OPERATOR: Final = "operator"  # whoever may use the control socket
 
 
@@ -93,6 +95,13 @@ def tie_jobs(
     async def standing(job: Job) -> tuple[str, Sight | None]:
         return await standing_of(stores.access, job, jobs.needs(job.kind))
 
+    async def purge_uploads() -> None:
+        kept = await jobs.page(kinds=[ImportRunner.kind], states=_GO_ON, limit=MOST_JOBS)
+        used = {upload for job in kept for upload in job.params.get("uploads", ())}
+        uploads.in_use = used.__contains__
+        await uploads.purge()
+
+    jobs.also_purge.append(purge_uploads)
     jobs.standing = standing
     return ImportDesk(jobs=jobs, sources=sources, uploads=uploads, places=places)
 

@@ -4,7 +4,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -77,6 +77,9 @@ class Jobs:
         self.standing: Standing = _everybody
         self.rests: Callable[[], bool] = lambda: False
         self.busy: Callable[[], bool] = lambda: False
+        self.also_purge: list[
+            Callable[[], Awaitable[None]]
+        ] = []  # by whoever keeps things for jobs
 
     # life ----------------------------------------------------------------------------------------
 
@@ -376,6 +379,8 @@ class Jobs:
         while True:
             try:
                 await self.purge()
+                for purge in self.also_purge:
+                    await purge()
             except (DatabaseError, OSError) as error:
                 log.warning("jobs: old ones cannot be removed now: %s", error)
             await asyncio.sleep(PURGE_EVERY_S)
