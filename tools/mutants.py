@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Break the durable path on purpose, one way at a time, and see a test fail each time.
+"""Break the durable path or a guard on purpose, one at a time, and see a test fail each time.
 
 A mutant that no test catches means that the promise it breaks is not proved. The list is in
-tests/mutants.yaml: what is broken, by which replacement, which tests must notice. Each runs on a
-copy of the checkout; the checkout itself is never touched.
+tests/mutants.yaml, for guards in tests/security_mutants.yaml: what is broken, by which replacement,
+which tests must notice. Each runs on a copy of the checkout; the checkout itself is never touched.
 
 With `--fault-rows` it is the rows of the fault plan (`make faults`) that must notice, those that
 the list names for each mutant; then the rows are named that no mutant makes fail, and those prove
@@ -23,7 +23,7 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
-LIST = ROOT / "tests" / "mutants.yaml"
+LISTS = (ROOT / "tests" / "mutants.yaml", ROOT / "tests" / "security_mutants.yaml")
 LIMIT_S = 300
 
 
@@ -41,8 +41,8 @@ class Mutant:
 
 
 def mutants() -> list[Mutant]:
-    """Read the list."""
-    rows = yaml.safe_load(LIST.read_text(encoding="utf-8"))
+    """Read the lists."""
+    rows = [row for each in LISTS for row in yaml.safe_load(each.read_text(encoding="utf-8"))]
     lists = ("caught_by", "fault_rows")
     return [Mutant(**row | {name: tuple(row.get(name, ())) for name in lists}) for row in rows]
 
@@ -51,7 +51,9 @@ def copy_of_the_checkout(place: Path) -> Path:
     """Copy what the tests need; the environment itself is shared."""
     copy = place / "checkout"
     for name in ("daemon", "tests", "webui", "config", "tools", "docs"):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "node_modules"))
+        shutil.copytree(
+            ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "node_modules")
+        )
     for name in ("pyproject.toml", "requirements.lock"):
         shutil.copy(ROOT / name, copy / name)
     return copy
