@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Notes, labels, report states, and where somebody was; who may, and who sees what."""
 
+import asyncio
+import json
+
 import pytest
 
 from scrigno.access.permissions import Permission
@@ -154,3 +157,63 @@ async def test_notes_go_with_their_study_into_the_trash_and_come_back_with_it(bo
     await anna.ask("PUT", f"/studies/{uid}/note", json={"text": "y"}, status=404, **upon(1))
     await anna.ask("POST", f"/trash/{item['id']}/restore")
     assert (await anna.json("GET", f"/studies/{uid}/note"))["note"]["text"] == "keep"
+
+
+@pytest.mark.spec("VW-5", "IN-6")
+async def test_other_pages_hear_of_a_save_and_both_of_a_conflict(box, anna):
+    await box.take_in(images=1)
+    await box.take_in(images=2, patient=1)
+    one, two = (row["study_instance_uid"] for row in (await anna.json("GET", "/studies"))["rows"])
+    guest = await limited(anna, {Permission.VIEW}, [one])
+
+    async def heard(answer, wanted: int) -> list[tuple[str, dict]]:
+        found, name = [], ""
+        async with asyncio.timeout(10):
+            while len(found) < wanted:
+                line = (await answer.content.readline()).decode().strip("\n")
+                if line.startswith("event: "):
+                    name = line.removeprefix("event: ")
+                elif line.startswith("data: ") and name.startswith("reading"):
+                    found.append((name, json.loads(line.removeprefix("data: "))))
+        return found
+
+    other, outside = await anna.ask("GET", "/events"), await guest.ask("GET", "/events")
+    for uid in (one, two):
+        await anna.json("PUT", f"/studies/{uid}/note", json={"text": "x"}, **upon(0))
+    await anna.json("PUT", f"/studies/{one}/note", json={"text": "y"}, status=412, **upon(0))
+    note = {"study_instance_uid": one, "kind": "note", "layer": "", "revision": 1}
+    assert await heard(other, 3) == [
+        ("reading", note),
+        ("reading", note | {"study_instance_uid": two}),
+        ("reading-conflict", note),
+    ]
+    assert [content for _, content in await heard(outside, 3)] == [note, {"many": True}, note]
+    other.close()
+    outside.close()
+
+
+@pytest.mark.spec("ST-7", "VW-5")
+async def test_a_study_that_is_gone_for_good_takes_what_was_added_with_it(box, anna):
+    await box.take_in(images=1)
+    uid = await first(anna)
+    await anna.json("PUT", f"/studies/{uid}/note", json={"text": "private"}, **upon(0))
+    item = await anna.json("DELETE", f"/studies/{uid}", json={"reason": "test"})
+    await anna.ask("DELETE", f"/trash/{item['id']}", status=204, json={"id": item["id"]})
+    async with asyncio.timeout(15):
+        while list((box.root / "data" / "reading").rglob("*.json")):
+            await asyncio.sleep(0.05)
+    entries = (await anna.json("GET", "/audit"))["entries"]
+    (purged,) = [each for each in entries if each["action"] == "reading-purged"]
+    assert (purged["subject"], purged["details"]["why"]) == (uid, "purged")
+
+
+@pytest.mark.spec("VW-9")
+async def test_an_account_that_goes_takes_its_preferences_with_it(box, anna):
+    account = {"user": "bruno", "password": "quattro parole ben scelte", "role": "user"}
+    for name in ("first", "second"):
+        await anna.json("POST", "/accounts", status=201, json=account)
+        made = await box.parts.access.login("bruno", account["password"], address="127.0.0.1")
+        bruno = type(anna)(box, made.token)
+        assert (await bruno.json("GET", "/preferences"))["preferences"] == [], name
+        await bruno.json("PUT", "/preferences/ui-x", json={"a": name}, **upon(0))
+        await anna.ask("DELETE", "/accounts/bruno", status=204)
