@@ -75,6 +75,21 @@ async def _no_debts(box: Box) -> bool:
     return not await box.catalogue.debt_counts()
 
 
+async def test_a_stop_on_a_dead_system_disk_is_a_stop_all_the_same(
+    box: Box, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    mark = await opened(box)
+    await box.store(made(1))
+
+    def dead(*_: object, **__: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", dead)
+        await mark.close()
+    assert "cannot be removed: Input/output error" in caplog.text
+
+
 async def test_a_stop_before_it_was_done_leaves_the_mark(box: Box) -> None:
     mark = await opened(box)
     await box.store(made(1))

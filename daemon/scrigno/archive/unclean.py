@@ -90,7 +90,10 @@ class CleanStop:
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
         if not self._left:
-            await asyncio.to_thread(self._remove)
+            try:
+                await asyncio.to_thread(self._remove)
+            except OSError as error:  # the next start looks into folders for nothing
+                log.warning("state: %s cannot be removed: %s", self._path.name, error.strerror)
 
     async def _look(self) -> None:
         """Look into the folders as soon as the journal has been taken in."""
