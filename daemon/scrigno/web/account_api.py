@@ -163,7 +163,7 @@ class ClaimBody(LoginBody, kw_only=True):
 class OwnAccountBody(Body, kw_only=True):
     """What the person picked; an empty language is that of the box."""
 
-    language: Annotated[str, Meta(max_length=16)]
+    language: Annotated[str, Meta(max_length=16, extra_json_schema={"enum": ["", *Language]})]
 
 
 class PasswordBody(Body, kw_only=True):

@@ -118,6 +118,7 @@ class Certificates:
 
     def _make(self, names: tuple[str, ...]) -> None:
         chain, key = make_certificate(names, now=self._clock.now())
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_durably(self.folder / "box.key", key)
         write_durably(self.folder / "box.pem", chain)
         self._serve("box", chain, key)

@@ -19,6 +19,7 @@ from scrigno.catalogue.records import (
     StoredInstance,
     StudyListQuery,
     StudyRow,
+    UnknownStudyColumn,
 )
 from scrigno.catalogue.studies import FILTERS
 from scrigno.core.sight import Sight
@@ -269,7 +270,9 @@ def _filter_of(one: PlainFilterBody) -> ListFilter:
 async def search_studies(request: web.Request, rooms: Rooms) -> Any:
     """Return a page of the list, asked for by a body, so that no name stands in a URL."""
     body = await read_body(request, StudySearchBody)
-    for each in body.filters:
+    for each in (*body.filters, *(other for one in body.filters for other in one.alternatives)):
+        if each.field not in FILTERS:
+            raise UnknownStudyColumn(f"The study list has no {each.field!r} to filter by.")
         if each.operator is FilterOperator.RANGE and len(each.values) != len(("from", "to")):
             raise NotPossible("A range has two values; an empty one is open.")
     filters = [
