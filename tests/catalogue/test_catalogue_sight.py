@@ -181,7 +181,10 @@ async def test_a_study_whose_last_object_of_a_source_left_is_not_seen_by_it(arch
 @pytest.mark.spec("AD-7", "ST-7")
 async def test_the_number_of_a_study_that_left_gives_nothing_to_the_next(archive: Catalogue, make):
     # rows may be given the numbers of rows that are gone
-    await archive.remove(["1.5.1.1", "1.5.2.1"])
+    one = make("1.9", patient_id="P8")
+    await archive.add(dataclasses.replace(one, origin=Origin(door="dicom", calling_ae="PET")))
+    assert await archive.seen(["1.9"], within=Sight(sources=("PET",))) == {"1.9"}
+    await archive.remove(["1.9.1.1"])
     await archive.add(make("2.1", modality="CT", patient_id="P9"))
     assert await archive.seen(["2.1"], within=Sight(sources=("PET",))) == frozenset()
     assert await archive.seen(["2.1"], within=Sight(sources=("CT1",))) == {"2.1"}
