@@ -11,7 +11,6 @@ import io
 import ipaddress
 import json
 import os
-import platform
 import re
 import socket
 import sys
@@ -196,7 +195,7 @@ class SupportBundle:
         return {
             "scrigno": __version__,
             "python": sys.version,
-            "platform": platform.platform(),
+            "platform": " ".join((os.uname().sysname, os.uname().release, os.uname().machine)),
             "made_at": self._clock.now().isoformat(timespec="seconds"),
             "running_s": round(time.monotonic() - self._began_s),
             "revision": self._settings.revision,
