@@ -3,6 +3,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from scrigno.core.events import (
     InstanceStored,
     JobChanged,
     PeerRegistered,
+    ReadingChanged,
     SettingsChanged,
     StudyRemoved,
     StudyReturned,
@@ -24,6 +26,7 @@ from scrigno.health.conditions import Condition, condition
 from scrigno.health.outgoing import Outgoing
 from scrigno.health.webhook_store import WebhookStore
 from scrigno.health.webhooks import EndpointRules, WebhookRules, Webhooks
+from scrigno.reading.documents import Kind
 from scrigno.settings.schema import BootConfig
 from scrigno.settings.store import SettingsStore
 from scrigno.volumes.volume import Volumes
@@ -153,6 +156,7 @@ def hear(bus: EventBus, webhooks: Webhooks) -> None:
         InstanceHeld,
         lambda e: tell("inbox.held", {"inbox_id": e.inbox_id, "reason": e.reason}),
     )
+    bus.subscribe(ReadingChanged, partial(_report, webhooks))
     bus.subscribe(PeerRegistered, lambda e: tell("node.pending", {"node": e.peer_name}))
     bus.subscribe(
         AlertChanged,
@@ -174,6 +178,12 @@ def hear(bus: EventBus, webhooks: Webhooks) -> None:
         ),
     )
     bus.subscribe(SettingsChanged, lambda e: tell("settings.changed", {"revision": e.revision}))
+
+
+def _report(webhooks: Webhooks, event: ReadingChanged) -> None:
+    if event.kind == Kind.REPORT_STATE:
+        told = {"study_instance_uid": event.study_uid, "revision": event.revision}
+        webhooks.tell("report.state", told)
 
 
 def syslog_rules(settings: SettingsStore) -> SyslogRules | None:
