@@ -107,7 +107,7 @@ def _viewer_metadata(request: dict[str, Any], opened: Opened) -> Answer:
         source = opened.pixels()
     except (NoPixels, UnsupportedSyntax):
         source = None
-    said = viewer_metadata(dataset, source, request["bulk_uri"])
+    said = viewer_metadata(dataset, source, lambda: opened.frame(0), request["bulk_uri"])
     return {}, memory_file(json.dumps(said, allow_nan=False).encode())
 
 

@@ -259,11 +259,11 @@ def _automatic(source: PixelSource, stored: Pixels, modality: Modality, look: Lo
     return source.automatic
 
 
-def automatic_window(source: PixelSource) -> Window:
-    """Return the window in which an object without one is shown."""
+def automatic_window(source: PixelSource, first: Frame) -> Window:
+    """Return the window in which an object without one is shown, by its first frame."""
     groups = luts.functional_groups(source.attributes, 0)
     modality = luts.modality_of(source.attributes, groups)
-    return _automatic(source, source.frame(0).array, modality, Look())
+    return _automatic(source, first.array, modality, Look())
 
 
 def _fitting(stored: Pixels, modality: Modality, attributes: Dataset, *, whole: bool) -> Window:

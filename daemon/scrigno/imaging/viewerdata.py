@@ -7,6 +7,7 @@ Worker process only.
 """
 
 import base64
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -105,15 +106,21 @@ def _scaled(pixels: Pixels, scale: Scale) -> Pixels:
 
 
 def viewer_metadata(
-    dataset: Dataset, source: PixelSource | None, bulk_uri: str | None
+    dataset: Dataset,
+    source: PixelSource | None,
+    first: Callable[[], Frame],
+    bulk_uri: str | None,
 ) -> Attributes:
-    """Return the attributes in DICOM JSON as the viewer's loader takes them."""
+    """Return the attributes in DICOM JSON as the viewer's loader takes them.
+
+    `first` gives the first frame of `source`; it may raise as PixelSource.frame.
+    """
     said = described(dataset, bulk_uri)
     _put_right(said)
     if source is None:
         return said
     try:
-        frame = source.frame(0)
+        frame = first()
         pixels = _for_viewer(frame, source)
         wide = pixels.ndim == 2 and (pixels.dtype.kind == "f" or pixels.dtype.itemsize > 2)
         scale = scale_of(source) if wide else Scale()
@@ -123,7 +130,7 @@ def viewer_metadata(
         pixels = _scaled(pixels, scale)
     _describe_pixels(said, source, frame, pixels)
     if pixels.ndim == 2:
-        _describe_values(said, source, scale)
+        _describe_values(said, source, frame, scale)
     return said
 
 
@@ -199,7 +206,7 @@ def _describe_pixels(said: Attributes, source: PixelSource, frame: Frame, pixels
     _put(said, "00083002", "UI", HTJ2K_RPCL)
 
 
-def _describe_values(said: Attributes, source: PixelSource, scale: Scale) -> None:
+def _describe_values(said: Attributes, source: PixelSource, frame: Frame, scale: Scale) -> None:
     """Say what the numbers mean and how they are first shown, so that both sides show the same."""
     attributes = source.attributes
     groups = luts.functional_groups(attributes, 0)
@@ -216,7 +223,7 @@ def _describe_values(said: Attributes, source: PixelSource, scale: Scale) -> Non
         said.pop(tag, None)
     if not windows and luts.voi_tables_of(attributes, groups):
         return
-    shown = windows or [automatic_window(source)]
+    shown = windows or [automatic_window(source, frame)]
     _put(said, "00281050", "DS", *(each.center for each in shown))
     _put(said, "00281051", "DS", *(each.width for each in shown))
     _put(said, "00281056", "CS", shown[0].function)
