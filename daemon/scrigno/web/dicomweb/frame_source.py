@@ -17,6 +17,7 @@ from scrigno.imaging.pixel_layout import Header, Layout, NoLayout, codestream, h
 from scrigno.web.rooms import Rooms
 from scrigno.web.sight import sight_of
 
+from .read_ahead import AHEAD, ReadAhead
 from .streams import BrokenStream, once
 from .syntaxes import NATIVE
 from .target import Target, instance_of
@@ -27,6 +28,7 @@ WHOLE_BYTES: Final = 1 << 20  # an object up to this size is read, and checked, 
 MOST_LAYOUTS: Final = 4096
 MOST_SPANS: Final = 500_000
 MOST_INSTANCES: Final = 4096
+MOST_SERIES: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +61,16 @@ class FrameSource:
         self._layouts: OrderedDict[str, Layout | None] = OrderedDict()
         self._spans = 0
         self._instances: OrderedDict[str, tuple[int, StoredInstance]] = OrderedDict()
+        self._series: OrderedDict[tuple[str, str], tuple[int, list[StoredInstance]]] = OrderedDict()
+        self._places: dict[str, int] = {}  # of the objects of the series at hand
+        self._objects = ReadAhead(self._whole)
+
+    async def _whole(self, instance: StoredInstance) -> bytes:
+        return await self._rooms.retrieval.read(instance, limit_bytes=WHOLE_BYTES)
+
+    async def close(self) -> None:
+        """Stop reading ahead."""
+        await self._objects.close()
 
     # which object --------------------------------------------------------------------------------
 
@@ -81,23 +93,53 @@ class FrameSource:
                 return found
         generation = catalogue.replaced_objects
         found = await instance_of(request, self._rooms, target)
-        self._instances[target.instance] = (generation, found)
+        self._remember(generation, found)
+        return found
+
+    def _remember(self, generation: int, found: StoredInstance) -> None:
+        self._instances[found.sop_instance_uid] = (generation, found)
         if len(self._instances) > MOST_INSTANCES:
             self._instances.popitem(last=False)
-        return found
 
     def forget(self, instance: StoredInstance) -> None:
         """Look the object up anew next time: its copies may have moved."""
         self._instances.pop(instance.sop_instance_uid, None)
+        self._series.pop((instance.study_instance_uid, instance.series_instance_uid), None)
+
+    async def look_ahead(self, instance: StoredInstance) -> None:
+        """Have the next small objects of the series read while this one is on its way."""
+        if instance.size > WHOLE_BYTES:
+            return
+        series = await self._series_of(instance)
+        place = self._places.get(instance.sop_instance_uid, len(series))
+        following = series[place + 1 : place + 1 + AHEAD]
+        self._objects.expect([each for each in following if each.size <= WHOLE_BYTES])
+
+    async def _series_of(self, instance: StoredInstance) -> list[StoredInstance]:
+        catalogue = self._rooms.catalogue
+        key = (instance.study_instance_uid, instance.series_instance_uid)
+        known = self._series.get(key)
+        fresh = known is not None and known[0] == catalogue.replaced_objects
+        if known is not None and fresh and instance.sop_instance_uid in self._places:
+            return known[1]
+        generation = catalogue.replaced_objects
+        found = await catalogue.instances(*key)
+        self._series[key] = (generation, found)
+        while len(self._series) > MOST_SERIES:
+            _, (_, gone) = self._series.popitem(last=False)
+            for each in gone:
+                self._places.pop(each.sop_instance_uid, None)
+        for place, each in enumerate(found):
+            self._places[each.sop_instance_uid] = place
+            self._remember(generation, each)
+        return found
 
     # where its frames are ------------------------------------------------------------------------
 
     async def head(self, instance: StoredInstance, needed: int = HEAD_BYTES) -> Head:
         """Return the first bytes, all of a small object; raises ObjectUnavailable."""
         if instance.size <= WHOLE_BYTES:
-            return Head(
-                await self._rooms.retrieval.read(instance, limit_bytes=WHOLE_BYTES), whole=True
-            )
+            return Head(await self._objects.get(instance), whole=True)
         return Head(await self.parts.read(instance, 0, needed), whole=needed >= instance.size)
 
     async def header(self, instance: StoredInstance) -> tuple[Head, Header]:

@@ -136,6 +136,7 @@ class Frames:
             except ImagingError as error:
                 refused = refused or error
                 continue
+            await self._source.look_ahead(instance)
             if way.multipart:
                 return await self._parts(request, instance, way, first, wanted, etag)
             return await _alone(request, way, first, etag)

@@ -38,15 +38,20 @@ _SEARCHED: Final = (
 def add_dicomweb(app: web.Application, rooms: Rooms) -> None:
     """Register every route."""
     capabilities = Capabilities()
-    doors = tuple(_doors(rooms, capabilities))
+    source = FrameSource(rooms)
+    doors = tuple(_doors(rooms, capabilities, source))
     capabilities.doors = doors
+
+    async def close(_: web.Application) -> None:
+        await source.close()
+
+    app.on_cleanup.append(close)
     add_doors(app, rooms, doors, capabilities.get)
 
 
-def _doors(rooms: Rooms, capabilities: Capabilities) -> Iterator[Door]:
+def _doors(rooms: Rooms, capabilities: Capabilities, source: FrameSource) -> Iterator[Door]:
     """Yield every route, the most used first: aiohttp looks them through in order."""
     looks = Looks(rooms.clock)
-    source = FrameSource(rooms)
     rendered = RenderedResources(source, Rendering(rooms), looks)
     retrieve = Retrieve(looks)
     yield from _retrieving(source, rendered, retrieve, looks)
