@@ -7,7 +7,6 @@ address → start, length, media type of each value behind the text. Worker proc
 """
 
 import json
-import mmap
 import os
 import xml.etree.ElementTree as ET
 from typing import Any, BinaryIO, Final
@@ -40,12 +39,11 @@ _SYNTAXES: Final = {
 def compose(request: dict[str, Any], fd: int) -> tuple[dict[str, Any], int]:
     """Write one Part 10 file; the answer names its UIDs."""
     del request
-    with mmap.mmap(fd, os.fstat(fd).st_size, prot=mmap.PROT_READ) as source:
-        length = int.from_bytes(source[:_LENGTH_BYTES], "little")
-        said = json.loads(source[_LENGTH_BYTES : _LENGTH_BYTES + length])
-        described = _of_xml(said["xml"]) if "xml" in said else said["dataset"]
-        bulk = _Bulk(source, _LENGTH_BYTES + length, said["bulk"])
-        dataset, syntax = _dataset(described, bulk)
+    length = int.from_bytes(os.pread(fd, _LENGTH_BYTES, 0), "little")
+    said = json.loads(os.pread(fd, length, _LENGTH_BYTES))
+    described = _of_xml(said["xml"]) if "xml" in said else said["dataset"]
+    bulk = _Bulk(fd, _LENGTH_BYTES + length, said["bulk"])
+    dataset, syntax = _dataset(described, bulk)
     result = os.memfd_create("scrigno-composed", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         with os.fdopen(os.dup(result), "wb") as target:
@@ -60,7 +58,7 @@ def compose(request: dict[str, Any], fd: int) -> tuple[dict[str, Any], int]:
 class _Bulk:
     """The values that came beside the metadata, by their addresses."""
 
-    def __init__(self, source: mmap.mmap, begin: int, places: dict[str, Any]) -> None:
+    def __init__(self, source: int, begin: int, places: dict[str, Any]) -> None:
         self._source, self._begin, self._places = source, begin, places
 
     def value(self, uri: str) -> tuple[bytes, str, str]:
@@ -68,8 +66,7 @@ class _Bulk:
         place = self._places.get(uri)
         if place is None:
             raise DecodeFailed("The metadata name bulk data that did not come with them.")
-        start = self._begin + place["start"]
-        content = self._source[start : start + place["length"]]
+        content = os.pread(self._source, place["length"], self._begin + place["start"])
         return content, str(place.get("type", "")), str(place.get("transfer_syntax", ""))
 
 
