@@ -4,6 +4,7 @@
 import asyncio
 import base64
 import json
+import re
 import subprocess  # noqa: TID251 - the other system's tool
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -212,3 +213,21 @@ async def test_nobody_launches_what_he_does_not_see_or_may_not_do(box, anna):
     launched = type(anna)(box, (await post(box, "/launch/enter", token=token))["token"])
     await launched.ask("POST", "/launch", json={"studies": [one]}, status=403)
     await launched.ask("GET", "/preferences", status=403)
+
+
+@pytest.mark.spec("IN-3")
+async def test_the_example_of_the_documents_works_as_it_stands(box, anna, tmp_path):
+    page = Path(__file__).parents[2] / "docs" / "admin" / "integration.md"
+    (script,) = re.findall(r"```sh\n(#!/bin/sh.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    script = script.replace("https://scrigno.local", box.url)
+    script = script.replace('"ris" "correct%20horse%20battery"', f'"{USER}" "{quote(PASSWORD)}"')
+    command = ["sh", "-c", script, "open-in-scrigno.sh", "ACC-1"]
+    done = await asyncio.to_thread(
+        subprocess.run, command, capture_output=True, text=True, check=True
+    )
+    address = re.fullmatch(
+        r"http://[^#]+/viewer/#/viewer\?code=([^&]+)&accessionnumber=ACC-1\n", done.stdout
+    )
+    assert address is not None, done
+    made = await post(box, "/otp/login", code=address[1])
+    assert made["user"]["name"] == USER
