@@ -95,13 +95,16 @@ async def test_a_disk_of_another_box_at_the_path_is_never_taken_for_ours(
 
 
 @pytest.mark.spec("ST-1", "ST-3")
-async def test_what_the_index_remembers_settles_it(box, used) -> None:
+async def test_what_the_index_remembers_settles_it(box, used, tmp_path: Path) -> None:
     known = {"backup1": uuid_of(used["backup1"]), "data": uuid_of(used["data"])}
     change(used["data"], owner="somebody else", uuid="theirs")
     async with box(**used) as made:
         made.volumes.remind(known)
         wanted = {"data": VolumeState.FOREIGN, "backup1": VolumeState.ONLINE}
         assert await settled(made.volumes, wanted) == wanted
+    owner = json.loads((used["backup1"] / MARKER).read_text())["owner"]
+    for name in MEMORY:  # who the box is, is known again too
+        assert json.loads((tmp_path / "state" / name).read_text())["owner"] == owner
 
 
 @pytest.mark.spec("ST-1", "ST-3")
