@@ -10,8 +10,8 @@ BY_FILE: dict[str, dict[str, str]] = {
         "*": "DCMTK refuses its file meta, GDCM its pixel module; pydicom agrees with us"
     },
     "fo-dicom/multiframe.dcm": {
-        "*": "the last 14 frames are JPEGs of another size than the object says; we refuse these"
-        " and show the other 126, DCMTK fills up, GDCM refuses all"
+        "*": "some frames are JPEGs of another size than the object says; we refuse these"
+        " and show the others, DCMTK fills up, GDCM refuses all"
     },
     "fo-dicom/RI6XDosiGap.dcm": {
         "picture": "dcm2pnm draws values that are all below one as a single grey"
