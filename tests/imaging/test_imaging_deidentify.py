@@ -51,12 +51,18 @@ def test_nothing_of_the_patient_stays_in_the_file() -> None:
     item.PatientID = "IT-001"
     image.PatientComments = "lives alone"
     image.RequestAttributesSequence = Sequence([item])
+    inner, outer = Dataset(), Dataset()
+    inner.OperatorsName = "Gialli^Sara"
+    inner.add_new(0x00091001, "LO", "hidden text")
+    inner.ReferencedSOPInstanceUID = image.SOPInstanceUID
+    outer.PlanePositionSequence = Sequence([inner])
+    image.SharedFunctionalGroupsSequence = Sequence([outer])
     image.add_new(0x60000010, "US", 16)
     image.add_new(0x60004000, "LT", "Overlay of Rossi")
     result, content, _ = copied(image)
     for word in (
         b"Rossi", b"Anna", b"IT-001", b"19640312", b"Verdi", b"Roma", b"Neri", b"ACC00000",
-        b"Bianchi", b"Clinica", b"private text", b"SECRETAE", b"lives alone", b"20240101",
+        b"Bianchi", b"Clinica", b"private text", b"SECRETAE", b"lives alone", b"20240101", b"Gialli", b"hidden",
         image.StudyInstanceUID.encode(), image.SOPInstanceUID.encode(),
         image.FrameOfReferenceUID.encode(),
     ):  # fmt: skip
