@@ -25,6 +25,7 @@ from scrigno.imaging.cache import FrameCache
 from scrigno.imaging.workers import ImagingPool
 from scrigno.jobs.jobs import Jobs
 from scrigno.node.providers import Node
+from scrigno.reading.reading import Reading
 from scrigno.settings.peers import Peers
 from scrigno.settings.schema import BootConfig
 from scrigno.settings.store import SettingsStore
@@ -75,6 +76,7 @@ class Parts:
     inbox: Inbox
     jobs: Jobs
     node: Node
+    reading: Reading
     rebuilder: Rebuilder
     reconciler: Reconciler
     replicator: Replicator
@@ -244,6 +246,7 @@ async def start(config: BootConfig, logs: Logs, starter: Starter) -> Parts:
         inbox=archive.inbox,
         jobs=jobs,
         node=node,
+        reading=reading.reading,
         rebuilder=archive.rebuilder,
         reconciler=archive.reconciler,
         replicator=archive.replicator,

@@ -28,7 +28,7 @@ from .reading_saves import (
     with_tag,
 )
 from .rooms import Rooms
-from .routes import Own, Route, Unaudited
+from .routes import For, Own, Route, Unaudited
 from .shapes import Answer, Body, Moment, Query, path_of, query_of, read_body
 from .sight import require_study, sight_of
 
@@ -92,6 +92,14 @@ class AddedAnswer(Answer):
     report_state: str
     annotations: int
     key_images: int
+
+
+class ReadingStateAnswer(Answer):
+    """Whether every volume has what people added: `owed` files by volume, none when all is well."""
+
+    owed: dict[str, int]
+    backed_up_at: Moment | None
+    restored_from: str
 
 
 class AddedToAnswer(Answer):
@@ -255,6 +263,21 @@ def _add(line: AddedAnswer, one: Version) -> None:
             pass
 
 
+async def get_reading_state(_request: web.Request, rooms: Rooms) -> Any:
+    """Tell whether every volume has what people added."""
+    reading = rooms.reading
+    return ReadingStateAnswer(
+        owed=await reading.files.owed(),
+        backed_up_at=moment(reading.backups.last_made),
+        restored_from=reading.restored_from,
+    )
+
+
+async def read_back(_request: web.Request, rooms: Rooms) -> Any:
+    """Read what people added anew from every volume; what the box lacks is taken over."""
+    await rooms.reading.files.forget_disks()
+
+
 _READ: Final = ("not-found", "bad-document")
 _OF_VERSION: Final = ("not-found", "unknown-version", "bad-document")
 VERSIONS: Final = (
@@ -317,6 +340,15 @@ ROUTES: Final = (
         method="PUT", path="/studies/{uid}/viewer-state", work=save_viewer_state, allowed=_VIEW,
         about="Remember where the caller left a study", body=ViewerState, answer=SavedAnswer,
         audit=_STATE, errors=SAVE_ERRORS,
+    ),
+    Route(
+        method="GET", path="/reading", work=get_reading_state, allowed=For.ADMINISTRATORS,
+        about="Whether every volume has what people added", answer=ReadingStateAnswer,
+    ),
+    Route(
+        method="POST", path="/reading/read-back", work=read_back, allowed=For.ADMINISTRATORS,
+        about="Read what people added anew from every volume", answer=None,
+        audit="reading-read-back",
     ),
     Route(
         method="POST", path="/studies/reading", work=added_to_studies, allowed=_VIEW,
