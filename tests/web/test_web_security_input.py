@@ -183,6 +183,18 @@ async def test_guessing_costs_more_and_more_time_from_one_address(box, anna):
         each._failures.clear()
 
 
+async def test_a_flood_of_guesses_does_not_fill_the_trail(box, anna):
+    body = {"user": "flood", "password": "x"}
+    for _ in range(60):
+        async with box.http.post(box.api("/login"), json=body) as answer:
+            last = answer.status
+    assert last == 429
+    lines = await box.parts.audit.entries(limit=1000, action="login", outcome="failure")
+    fast = [each for each in lines if each.details["code"] == "too-many-attempts"]
+    assert len(fast) == 1
+    assert "flood" not in str(lines)  # a name that was typed may be a password
+
+
 # texts of DICOM objects ---------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ from msgspec import UNSET, Meta, UnsetType
 from scrigno.access.accounts import Account
 from scrigno.access.audit import Action
 from scrigno.access.entrance import LoggedIn
-from scrigno.access.errors import AccessDenied, LoginUnfinished, Step
+from scrigno.access.errors import AccessDenied, LoginUnfinished, Step, TooManyAttempts
 from scrigno.access.permissions import Permission
 from scrigno.access.sessions import Kind, Session
 from scrigno.settings.schema import Language
@@ -237,7 +237,13 @@ async def _login(request: web.Request, rooms: Rooms, user: str, body: LoginBody)
 
 
 def record_refusal(request: web.Request, rooms: Rooms, refusal: AccessDenied) -> None:
-    """Record a log-in that failed; what was typed as a name may be a password, so it is not."""
+    """Record a log-in that failed; what was typed as a name may be a password, so it is not.
+
+    Those that come too fast are one line in ten minutes: they cost the caller nothing.
+    """
+    too_fast = refusal.code == TooManyAttempts.code
+    if too_fast and not rooms.looks.is_news("too-many-attempts", address_of(request)):
+        return
     rooms.audit.record(
         "nobody",
         Action.LOGIN,

@@ -19,7 +19,7 @@ class Looks:
         """Record in `audit`."""
         self._audit = audit
         self._clock = clock
-        self._known: OrderedDict[tuple[str, str, str], float] = OrderedDict()
+        self._known: OrderedDict[tuple[str, ...], float] = OrderedDict()
 
     def note(
         self,
@@ -31,14 +31,21 @@ class Looks:
         details: Mapping[str, str] | None = None,
     ) -> bool:
         """Record that `who` in this session looked at a study; False: it was recorded lately."""
+        if not self.is_news(session, study_uid, action):
+            return False
+        self._audit.record(who, action, study_uid, details=details)
+        return True
+
+    def is_news(self, *what: str) -> bool:
+        """Tell whether this was not asked in the last minutes: what a stranger can repeat without
+        end must not fill the trail.
+        """
         now = self._clock.monotonic()
-        key = (session, study_uid, action)
-        last = self._known.get(key)
+        last = self._known.get(what)
         if last is not None and now - last < AGAIN_AFTER_S:
             return False
-        self._known[key] = now
-        self._known.move_to_end(key)
+        self._known[what] = now
+        self._known.move_to_end(what)
         while len(self._known) > MOST_KNOWN:
             self._known.popitem(last=False)
-        self._audit.record(who, action, study_uid, details=details)
         return True
