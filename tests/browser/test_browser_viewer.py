@@ -80,16 +80,16 @@ def test_keys_and_the_rail_go_through_the_stack(browser: Browser) -> None:
 @pytest.mark.spec("VW-3")
 def test_the_window_is_that_of_the_file_and_follows_presets_and_the_hand(browser: Browser) -> None:
     open_study(browser)
-    browser.until_text(WINDOW, "W 400 C 1,040")
+    browser.until_text(WINDOW, "W 400  C 1,040")
     key(browser, "2")
-    browser.until_text(WINDOW, "W 1,600 C -400")
+    browser.until_text(WINDOW, "W 1,600  C -400")
     assert browser.one(".window-tools select").get_attribute("value") == "lung"
     key(browser, "0")
-    browser.until_text(WINDOW, "W 400 C 1,040")
+    browser.until_text(WINDOW, "W 400  C 1,040")
     drag(browser, (0, 0), (60, 0), (40, 30))
     browser.until("!document.querySelector(arguments[0]).textContent.includes('W 400')", WINDOW)
     key(browser, Keys.ESCAPE)
-    browser.until_text(WINDOW, "W 400 C 1,040")
+    browser.until_text(WINDOW, "W 400  C 1,040")
 
 
 @pytest.mark.spec("VW-3", "VW-5")

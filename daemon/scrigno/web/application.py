@@ -59,6 +59,7 @@ from .pictures import PictureRoutes, Pictures
 from .pictures_ahead import Ahead
 from .rooms import Rooms
 from .routes import API, Route, add_end, add_routes
+from .series_metadata import SeriesMetadata
 
 
 def build_app(rooms: Rooms, *, pages_folder: Path) -> web.Application:
@@ -129,6 +130,7 @@ def all_routes(pictures: Pictures) -> list[Route]:
         *reading_api.ROUTES,
         *studies_api.ROUTES,
         *PictureRoutes(pictures).routes(),
+        *SeriesMetadata(pictures).routes(),
         *DocumentRoutes(pictures).routes(),
         *dicom_api.ROUTES,
         *settings_api.ROUTES,

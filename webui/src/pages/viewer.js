@@ -8,7 +8,7 @@ const WEAK_GIB = 2;
 /** Tell whether this browser can hold full pixels; `?mode=rendered` or `full` decides otherwise. */
 function isStrong(parameters) {
   const mode = parameters.get("mode");
-  if (mode !== "full") return false;
+  if (mode) return mode !== "rendered";
   if ((navigator.deviceMemory ?? 8) <= WEAK_GIB) return false;
   return Boolean(document.createElement("canvas").getContext("webgl2"));
 }

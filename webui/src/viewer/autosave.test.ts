@@ -98,3 +98,14 @@ test("leaving the page saves what is left", async () => {
   await saving.stop();
   expect(box.written).toEqual([[["last"], 0]]);
 });
+
+test("what is drawn and taken away again is no longer said to wait", async () => {
+  const box = desk();
+  const saving = new Autosave(box, 0);
+  box.content = ["a"];
+  saving.touch();
+  box.content = [];
+  await vi.advanceTimersByTimeAsync(1000);
+  expect(box.states).toEqual(["waiting", "saved"]);
+  expect(box.written).toEqual([]);
+});

@@ -58,6 +58,7 @@ export class Autosave<T> {
     const content = this.#saver.read();
     const text = JSON.stringify(content);
     if (text === this.#last) {
+      if (this.#since) this.#saver.told("saved"); // what was drawn has been taken away again
       this.#since = 0;
       return;
     }

@@ -107,7 +107,11 @@ export function Actions() {
               class="button danger"
               type="button"
               disabled={busy.value}
-              onClick={() => dialog.current?.showModal()}
+              onClick={() => {
+                dialog.current?.showModal();
+                // a destructive dialog begins on cancel
+                dialog.current?.querySelector<HTMLElement>("[data-cancel]")?.focus();
+              }}
             >
               <Icon name="trash" />
               {t("list.delete")}
@@ -148,8 +152,7 @@ function DeleteDialog({ dialog, count }: DeleteProps) {
           <input ref={reason} class="input" maxLength={200} required />
         </label>
         <div class="actions">
-          {/* biome-ignore lint/a11y/noAutofocus: a destructive dialog begins on cancel */}
-          <button class="button" value="cancel" type="submit" formNoValidate autoFocus>
+          <button class="button" value="cancel" type="submit" formNoValidate data-cancel>
             {t("cancel")}
           </button>
           <button class="button danger" value="delete" type="submit">

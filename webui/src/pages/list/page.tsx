@@ -11,7 +11,7 @@ import { Icon } from "../../ui/icon";
 import { emptyArchive } from "../empty.js";
 import { Actions } from "./actions";
 import { Filters } from "./filters";
-import { filtered, forgetFilters, found, launch, refused, reload } from "./model";
+import { filtered, forgetFilters, found, launch, outdated, refused, reload } from "./model";
 import { placesInView, Table } from "./table";
 
 const status = signal(currentStatus());
@@ -21,7 +21,7 @@ function List() {
   useEffect(() => {
     if (total !== null && filtered.value) speak(t("list.total", { n: total }));
   }, [total]);
-  const nothing = total === 0 && !filtered.value;
+  const nothing = total === 0 && !filtered.value && !outdated.value;
   return (
     <>
       <div class="page-head">

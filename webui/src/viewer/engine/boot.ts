@@ -8,6 +8,7 @@ import type { DicomJson } from "../types";
 import { registerTools } from "./tools";
 
 const ENGINE = "scrigno";
+const VOI_LUT_FUNCTION = "00281056";
 const MEGABYTE = 1 << 20;
 const SMALL_DEVICE_GIB = 4;
 
@@ -21,7 +22,11 @@ export function boot(): Promise<RenderingEngine> {
 
 async function start(): Promise<RenderingEngine> {
   await initCore();
-  initLoader({ maxWebWorkers: Math.max(1, Math.min(4, (navigator.hardwareConcurrency || 2) - 1)) });
+  initLoader({
+    maxWebWorkers: Math.max(1, Math.min(4, (navigator.hardwareConcurrency || 2) - 1)),
+    // the address of a frame names it; its values stand below
+    open: (xhr: XMLHttpRequest, url: string) => xhr.open("GET", `${url}/pixels`),
+  });
   await initTools();
   const memory = (navigator as { deviceMemory?: number }).deviceMemory ?? SMALL_DEVICE_GIB;
   cache.setMaxCacheSize((memory <= SMALL_DEVICE_GIB ? 300 : 1200) * MEGABYTE);
@@ -31,6 +36,10 @@ async function start(): Promise<RenderingEngine> {
 
 /** Tell the engine what an image is before it is asked for; call after `boot`. */
 export function describe(imageId: string, metadata: DicomJson): void {
+  const shape = metadata[VOI_LUT_FUNCTION];
+  const [name] = shape?.Value ?? [];
+  // loader 5.14 takes the first letter of a text here, and with it loses the window of the file
+  if (shape && typeof name === "string") shape.Value = [[name]];
   wadors.metaDataManager.add(imageId, metadata as never);
 }
 
