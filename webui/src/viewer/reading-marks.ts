@@ -130,6 +130,5 @@ export class ReadingMarks {
   async stop(): Promise<void> {
     this.#end();
     await Promise.all([this.#marks?.stop(), this.#keys?.stop()]);
-    forgetMarks();
   }
 }

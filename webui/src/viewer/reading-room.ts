@@ -95,6 +95,7 @@ export function readingRoom(parameters: Map<string, string>): {
   }
 
   function redraw(): void {
+    if (controller.signal.aborted) return; // the last save comes after the page has gone
     const view = workspace.active;
     const on = new Set<string>();
     if (view.frame && marks?.isKey(view.frame.uid, view.frame.frame)) on.add("keyimage");
