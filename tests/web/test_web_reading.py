@@ -217,3 +217,21 @@ async def test_an_account_that_goes_takes_its_preferences_with_it(box, anna):
         assert (await bruno.json("GET", "/preferences"))["preferences"] == [], name
         await bruno.json("PUT", "/preferences/ui-x", json={"a": name}, **upon(0))
         await anna.ask("DELETE", "/accounts/bruno", status=204)
+
+
+@pytest.mark.spec("VW-5", "ST-8")
+async def test_what_the_box_has_lost_is_read_back_from_its_volumes(box, anna):
+    await box.take_in(images=1)
+    uid = await first(anna)
+    await anna.json("PUT", f"/studies/{uid}/note", json={"text": "kept"}, **upon(0))
+    database = box.parts.reading.database
+    async with asyncio.timeout(15):
+        while (await anna.json("GET", "/reading"))["owed"]:
+            await asyncio.sleep(0.05)
+    for table in ("version", "document"):
+        await database.write(lambda db, table=table: db.execute(f"DELETE FROM {table}").rowcount)
+    assert (await anna.json("GET", f"/studies/{uid}/note"))["revision"] == 0
+    await anna.ask("POST", "/reading/read-back", status=204)
+    async with asyncio.timeout(15):
+        while (await anna.json("GET", f"/studies/{uid}/note"))["note"]["text"] != "kept":
+            await asyncio.sleep(0.05)
