@@ -66,7 +66,8 @@ async def test_the_box_does_not_call_itself_however_the_address_is_written(serve
 def test_special_addresses_are_refused_and_private_ones_are_not():
     for text in (
         "169.254.169.254", "169.254.1.1", "100.100.100.200", "fe80::1", "fd00:ec2::254", "::",
-        "::ffff:169.254.169.254", "64:ff9b::7f00:1", "2002:7f00:1::", "224.0.0.1", "255.255.255.255",
+        "::ffff:169.254.169.254", "64:ff9b::7f00:1", "2002:7f00:1::", "224.0.0.1",
+        "255.255.255.255",
     ):  # fmt: skip
         assert why_refused(ipaddress.ip_address(text), ()), text
     for text in ("10.0.0.5", "192.168.1.20", "172.16.0.1", "fd12::5", "8.8.8.8", "2001:4860::1"):
@@ -101,7 +102,8 @@ async def test_a_name_that_changes_its_address_after_it_was_looked_at_gains_noth
     "url",
     [
         "file:///etc/passwd", "ftp://10.0.0.1/", "http://user:pass@10.0.0.1/", "http://",
-        "gopher://10.0.0.1/", "http://10.0.0.1/\r\nX: y", "javascript:alert(1)", "http:\\\\10.0.0.1",
+        "gopher://10.0.0.1/", "http://10.0.0.1/\r\nX: y", "javascript:alert(1)",
+        "http:\\\\10.0.0.1",
     ],
 )  # fmt: skip
 async def test_only_plain_web_addresses_are_called(url):

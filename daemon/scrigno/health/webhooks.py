@@ -157,10 +157,9 @@ class Webhooks:
 
     def start(self) -> None:
         """Begin to write and send; returns at once."""
-        self._tasks = [
-            asyncio.create_task(self._keep_writing(), name="webhooks-write"),
-            asyncio.create_task(self._keep_time(), name="webhooks-time"),
-        ]
+        writing = asyncio.create_task(self._keep_writing(), name="webhooks-write")
+        timing = asyncio.create_task(self._keep_time(), name="webhooks-time")
+        self._tasks = [writing, timing]
         self.reconfigure()
 
     async def close(self) -> None:
