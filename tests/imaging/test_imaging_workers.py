@@ -64,6 +64,18 @@ async def test_a_frame_is_rendered_described_and_transcoded(pool: ImagingPool) -
     assert pool.workers == 1
 
 
+@pytest.mark.spec("DN-12")
+async def test_texts_of_objects_that_name_no_character_set_are_read_by_the_default(
+    pool: ImagingPool,
+) -> None:
+    dataset = ct()
+    dataset.add_new(0x00081030, "LO", "\x83\x41")  # half-width katakana in ISO_IR 13, as bytes
+    content = part10(dataset).replace("\x83\x41".encode("latin_1"), b"\xb1\xb2")
+    pool.default_character_set = lambda: "ISO_IR 13"
+    described = await pool.describe(content)
+    assert described["00081030"]["Value"] == ["ｱｲ"]
+
+
 async def test_a_descriptor_is_read_from_its_beginning_and_left_alone(
     pool: ImagingPool, tmp_path: Path
 ) -> None:

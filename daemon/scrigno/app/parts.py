@@ -103,6 +103,7 @@ async def start(config: BootConfig, logs: Logs, starter: Starter) -> Parts:
     archive.register(starter)
     await archive.open()
     imaging = ImagingPool(IMAGING_WORKERS, counters=common.counters)
+    imaging.default_character_set = lambda: settings.current.default_character_set
     starter.on_stop("imaging workers", imaging.close)
     in_use = StudiesInUse(archive.reads, common.clock)
     in_use.listen(common.bus)

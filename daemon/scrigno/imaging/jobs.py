@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import pydicom
 from PIL import Image, ImageCms
+from pydicom.charset import convert_encodings
 from pydicom.dataset import Dataset
 
 from .decode import pixel_header
@@ -102,7 +103,7 @@ def _viewer_frame(request: dict[str, Any], opened: Opened) -> Answer:
 
 
 def _viewer_metadata(request: dict[str, Any], opened: Opened) -> Answer:
-    dataset = _attributes(opened)
+    dataset = _attributes(request, opened)
     try:
         source = opened.pixels()
     except (NoPixels, UnsupportedSyntax):
@@ -123,14 +124,20 @@ def _transcode(request: dict[str, Any], fd: int) -> Answer:
     return {"data_offset": data_offset}, result
 
 
-def _attributes(opened: Opened) -> Dataset:
+def _attributes(request: dict[str, Any], opened: Opened) -> Dataset:
     opened.stream.seek(0)
-    return pydicom.dcmread(opened.stream, force=True, stop_before_pixels=True)
+    dataset = pydicom.dcmread(opened.stream, force=True, stop_before_pixels=True)
+    default = request.get("character_set")
+    if default and not dataset.get("SpecificCharacterSet"):
+        dataset.SpecificCharacterSet = default
+        implicit, little = dataset.original_encoding
+        dataset.set_original_encoding(implicit, little, convert_encodings(default))
+    return dataset
 
 
 def _metadata(request: dict[str, Any], opened: Opened) -> Answer:
     bulk_uri = request["bulk_uri"]
-    attributes = described(_attributes(opened), bulk_uri)
+    attributes = described(_attributes(request, opened), bulk_uri)
     element = pixel_header(opened.stream, opened.head)
     if element is not None and bulk_uri is not None:
         tag, vr = element
@@ -145,7 +152,7 @@ def _bulk(request: dict[str, Any], opened: Opened) -> Answer:
             return {}, memory_file(opened.pixels().value())
         except NoPixels:
             raise NoSuchValue("The object has no pixel data.") from None
-    return {}, memory_file(value_at(_attributes(opened), path))
+    return {}, memory_file(value_at(_attributes(request, opened), path))
 
 
 def _document(request: dict[str, Any], opened: Opened) -> Answer:
@@ -153,15 +160,16 @@ def _document(request: dict[str, Any], opened: Opened) -> Answer:
     if str(opened.head.transfer_syntax_uid) in VIDEO:
         found = video_of(opened.pixels())
     if found is None:
-        found = document_of(_attributes(opened), language=request["language"])
+        found = document_of(_attributes(request, opened), language=request["language"])
     answer = {"kind": found.kind, "content_type": found.content_type, "title": found.title}
     if found.spans:
         return {**answer, "stream": True}, memory_file(json.dumps(found.spans).encode())
     return answer, memory_file(found.content)
 
 
-def _presentation(_: dict[str, Any], opened: Opened) -> Answer:
-    return {}, memory_file(json.dumps(said_by(_attributes(opened)), allow_nan=False).encode())
+def _presentation(request: dict[str, Any], opened: Opened) -> Answer:
+    said = said_by(_attributes(request, opened))
+    return {}, memory_file(json.dumps(said, allow_nan=False).encode())
 
 
 def _write(_: dict[str, Any], fd: int) -> Answer:

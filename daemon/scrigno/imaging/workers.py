@@ -84,6 +84,8 @@ class ImagingPool:
         self._timers: dict[Worker, asyncio.TimerHandle] = {}
         self._warming: set[asyncio.Task[None]] = set()
         self._copier = ThreadPoolExecutor(max_workers=2, thread_name_prefix="imaging-copy")
+        # of texts in objects that name none (PS3.3 C.12.1.1.2)
+        self.default_character_set: Callable[[], str] = lambda: ""
         self._at_rest = asyncio.Event()
         self._at_rest.set()
         self._shelf = Shelf()
@@ -338,6 +340,7 @@ class ImagingPool:
         if self._waiting >= MAX_WAITING:
             raise errors.ImagingBusy(f"More than {MAX_WAITING} pictures are waiting to be made.")
         outcome = "failed"
+        message = {**message, "character_set": self.default_character_set()}
         self._waiting += 1
         self._at_rest.clear()
         try:
