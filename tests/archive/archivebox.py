@@ -53,6 +53,7 @@ QUICK = Timing(
     proof_every_s=0.1,
     hold_s=0.3,
 )
+PATIENCE = 3
 MODALITY = Origin(door="dicom", calling_ae="CT1", called_ae="SCRIGNO", address="127.0.0.1")
 
 
@@ -396,8 +397,11 @@ class Box:
         return len(await self.staging.journal())
 
     async def until(self, condition: Callable[[], Any], timeout_s: float = 10) -> None:
-        """Wait until `condition`, which may be a coroutine function, holds."""
-        async with asyncio.timeout(timeout_s):
+        """Wait until `condition`, which may be a coroutine function, holds.
+
+        The limit tells a hang and is no bar: a busy machine is given three times as long.
+        """
+        async with asyncio.timeout(PATIENCE * timeout_s):
             while True:
                 holds = condition()
                 if asyncio.iscoroutine(holds):

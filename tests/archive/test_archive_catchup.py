@@ -17,7 +17,7 @@ from scrigno.core.clock import SystemClock
 from scrigno.core.events import VolumeChanged
 from scrigno.volumes.states import VolumeState
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.fixture

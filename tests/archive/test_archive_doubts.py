@@ -16,8 +16,6 @@ from scrigno.catalogue.records import CopyState
 from scrigno.db.errors import DatabaseUnavailable
 from scrigno.volumes.states import ErrorKind, VolumeError, VolumeState
 
-pytestmark = pytest.mark.timeout(60)
-
 
 @pytest.fixture
 async def filling_box(tmp_path: Path) -> AsyncIterator[Box]:

@@ -17,8 +17,6 @@ from scrigno.core.counters import Counters
 from scrigno.volumes.placement import NoDurableStorage, Placement
 from scrigno.volumes.staging import Staging, StagingFailed
 
-pytestmark = pytest.mark.timeout(60)
-
 
 def lost_in_the_cache(fd: int) -> None:
     """Have the kernel write the file back, in vain, and forget what it has cached of it."""

@@ -14,10 +14,10 @@ from loopfs import sh
 from scrigno.volumes.placement import IngestPolicy, KeyConflict, NoDurableStorage
 from scrigno.volumes.states import ErrorKind, VolumeError, VolumeState
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = pytest.mark.timeout(240)
 
 
-async def _until(condition, limit_s: float = 10.0) -> None:
+async def _until(condition, limit_s: float = 30.0) -> None:
     async with asyncio.timeout(limit_s):
         while not condition():
             await asyncio.sleep(0.02)

@@ -30,7 +30,7 @@ NO_PROBES = Timing(
 )
 
 
-async def _until(condition, limit_s: float = 10.0) -> float:
+async def _until(condition, limit_s: float = 30.0) -> float:
     began = time.monotonic()
     async with asyncio.timeout(limit_s):
         while not condition():

@@ -32,7 +32,7 @@ async def settled(volumes, wanted: dict[str, VolumeState]) -> dict[str, VolumeSt
     """Wait until the volumes are as wanted, some seconds; returns how they are."""
     import asyncio
 
-    for _ in range(200):
+    for _ in range(600):
         now = {each.name: each.state for each in volumes.ordered}
         if now == wanted:
             break

@@ -29,7 +29,7 @@ PATIENT = Timing(
 )
 
 
-async def _until(condition, limit_s: float = 10.0) -> None:
+async def _until(condition, limit_s: float = 30.0) -> None:
     async with asyncio.timeout(limit_s):
         while not condition():
             await asyncio.sleep(0.02)
