@@ -3,8 +3,8 @@
 
 All objects of a batch get one moment as their time of reception, which stands in the checkpoint
 before the batch. When the box dies inside a batch, the batch is done again; an object that then
-turns out to be there already since exactly that microsecond came in by the lost run and counts as
-new. So counts are right whatever happens in between.
+turns out to be there already, since that moment, came in by the lost run and counts as new. So
+counts are right whatever happens in between.
 """
 
 import asyncio
@@ -236,10 +236,14 @@ class ImportRunner:
             return DIRECTORY
         uid = receipt.sop_instance_uid
         if receipt.outcome is StoreOutcome.NEW:
+            if uid in ours:
+                return _COUNTED[StoreOutcome.SAME]  # its twin of this batch was counted as new
             ours.add(uid)
         elif receipt.outcome is StoreOutcome.SAME and before and uid not in ours:
             stored = await self._catalogue.instance(uid)
-            if stored is not None and stored.received_at in before:
+            # later than the batch began: a file whose row was lost is taken in again by whoever
+            # tidies up after the crash, with the time of that
+            if stored is not None and stored.received_at >= before[0]:
                 ours.add(uid)
                 return _COUNTED[StoreOutcome.NEW]
         return _COUNTED[receipt.outcome]
