@@ -11,8 +11,10 @@ from pathlib import Path
 import pydicom
 import pytest
 
+from scrigno.core.counters import Counters
 from scrigno.host.process import run
-from scrigno.imaging.errors import DecodeFailed
+from scrigno.imaging.documents.said import said_by
+from scrigno.imaging.errors import DecodeFailed, NoDocument
 from scrigno.imaging.orders import (
     Annotation,
     Code,
@@ -24,6 +26,7 @@ from scrigno.imaging.orders import (
     View,
 )
 from scrigno.imaging.presentation import written
+from scrigno.imaging.workers import ImagingPool
 
 pytestmark = pytest.mark.spec("VW-5")
 
@@ -213,3 +216,36 @@ def test_attributes_of_other_modules_do_not_come_in() -> None:
     report = read(order)
     assert "PixelData" not in report
     assert report.SOPClassUID == "1.2.840.10008.5.1.4.1.1.88.33"
+
+
+def test_what_was_written_is_read_back_the_same() -> None:
+    said = said_by(read(STATE))
+    assert said["windows"][0]["window"] == [40, 400]
+    assert (said["rotation"], said["flipped"], said["creator"]) == (90, True, "Rossi^Anna")
+    lines = [each for each in said["shapes"] if each["shape"] == "polyline"]
+    assert lines[0]["points"] == [[10.5, 20.5], [100.25, 20.5]]
+    assert lines[0]["images"][0]["sop_instance_uid"] == SLICE.sop_instance_uid
+    assert next(each["text"] for each in said["shapes"] if each["text"]) == "45 mm"
+    keys = said_by(read(KEYS))
+    assert [each["sop_instance_uid"] for each in keys["references"]] == ["1.2.3.1.5", "1.2.3.2.1"]
+    assert keys["references"][1]["frames"] == [7]
+    assert keys["references"][0]["study_instance_uid"] == "1.2.3"
+    assert keys["title"] == "Of Interest"
+
+
+async def test_the_pool_writes_and_reads_documents() -> None:
+    pool = ImagingPool(1, counters=Counters())
+    try:
+        content = await pool.write(ORDER)
+        assert content == made(ORDER)
+        with await pool.document(content) as document:
+            assert (document.kind, document.content_type) == ("report", "text/html")
+            page = document.read().decode()
+        assert "hier &lt;b&gt;é&lt;/b&gt; 病変" in page
+        assert "45.0627191 mm" in page
+        with pytest.raises(NoDocument):
+            await pool.presentation(content)
+        with pytest.raises(DecodeFailed, match="names at least one image"):
+            await pool.write(replace(ORDER, annotations=(), images=()))
+    finally:
+        await pool.close()

@@ -95,7 +95,7 @@ def _start_of_frame(
 
 
 def _jpeg_2000(head: bytes, position: int) -> Codestream | None:
-    """Read SIZ and COD."""
+    """Read the segments of size and coding style (A.5.1, A.6.1)."""
     size = head[position + 6 : position + 42]
     if len(size) < 36:
         return None
