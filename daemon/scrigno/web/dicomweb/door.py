@@ -121,22 +121,26 @@ class Looks:
     def __init__(self, clock: Clock) -> None:
         """Remember nothing."""
         self._clock = clock
-        self._noted: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._noted: OrderedDict[tuple[str, str, Action], float] = OrderedDict()
 
-    def note(self, request: web.Request, rooms: Rooms, study_uid: str) -> None:
+    def note(
+        self,
+        request: web.Request,
+        rooms: Rooms,
+        study_uid: str,
+        action: Action = Action.INSTANCES_ACCESSED,
+    ) -> None:
         """Tell the archive that a study is read, and the trail once in a while who reads it."""
         rooms.on_read(study_uid)
         now = self._clock.monotonic()
-        key = (caller_of(request).session.id, study_uid)
+        key = (caller_of(request).session.id, study_uid, action)
         if now - self._noted.get(key, -NOTED_EVERY_S) < NOTED_EVERY_S:
             return
         self._noted[key] = now
         self._noted.move_to_end(key)
         if len(self._noted) > REMEMBERED:
             self._noted.popitem(last=False)
-        rooms.audit.record(
-            author_of(request), Action.INSTANCES_ACCESSED, study_uid, details={"door": "dicomweb"}
-        )
+        rooms.audit.record(author_of(request), action, study_uid, details={"door": "dicomweb"})
 
 
 def transferred(

@@ -6,10 +6,12 @@ from contextlib import aclosing
 
 from aiohttp import hdrs, web
 
+from scrigno.access.audit import Action
 from scrigno.catalogue.records import StoredInstance
 from scrigno.web.rooms import Rooms
 
 from .door import Looks, transferred
+from .frame_source import WHOLE_BYTES, FrameSource
 from .media import DICOM, ZIP, NotAcceptable, Offer, Range, choose, matches
 from .objects import Outgoing, chunks_of, outgoing, read_ahead
 from .search import ranges_of
@@ -33,8 +35,9 @@ _ZIP = Offer(media=ZIP)
 class Retrieve:
     """The handlers of whole objects."""
 
-    def __init__(self, looks: Looks) -> None:
-        """Note in `looks` who reads what."""
+    def __init__(self, source: FrameSource, looks: Looks) -> None:
+        """Note in `looks` who reads what; take small single objects from `source`."""
+        self._source = source
         self._looks = looks
 
     async def get(self, request: web.Request, rooms: Rooms) -> web.StreamResponse:
@@ -43,7 +46,10 @@ class Retrieve:
         ranges: Sequence[Range] = ranges_of(request)
         offers = [_PARTS, _FILE, _ZIP] if target.instance else [_PARTS, _ZIP]
         offer, _ = choose(ranges, offers)
-        instances = await instances_of(request, rooms, target)
+        if target.instance:
+            instances = [await self._source.instance(request, target)]
+        else:
+            instances = await instances_of(request, rooms, target)
         fitting = [each for each in ranges if matches(each, offer)]
         return await self._answer(request, rooms, instances, offer, fitting)
 
@@ -86,6 +92,9 @@ class Retrieve:
             )
         sent = _Sent()
         try:
+            if len(instances) == 1 and offer is not _ZIP and await self._small(objects[0], request):
+                content = (await self._source.head(objects[0].instance)).content
+                return _in_one_piece(objects[0], content, offer, headers, sent)
             if offer is _FILE:
                 return await _file(request, rooms, objects[0], headers, etag, sent)
             status = 206 if partial else 200
@@ -94,8 +103,19 @@ class Retrieve:
             return await _parts(request, rooms, objects, headers, status, sent)
         finally:
             study = objects[0].instance.study_instance_uid
-            if request.method != "HEAD":
+            if len(instances) == 1 and sent.whole:
+                # who takes a study object by object has one line for all of them
+                self._looks.note(request, rooms, study, Action.INSTANCES_TRANSFERRED)
+            elif request.method != "HEAD":
                 transferred(request, rooms, study, len(objects), whole=sent.whole)
+
+    async def _small(self, each: Outgoing, request: web.Request) -> bool:
+        """Tell whether the object is answered from memory, and have the next ones read."""
+        plain = request.method == "GET" and hdrs.RANGE not in request.headers
+        if not (plain and each.as_stored and each.instance.size <= WHOLE_BYTES):
+            return False
+        await self._source.look_ahead(each.instance)
+        return True
 
 
 class _Sent:
@@ -112,6 +132,21 @@ class _Sent:
 
 def _version(each: Outgoing) -> str:
     return f"{each.instance.digest}.{each.transfer_syntax_uid}"
+
+
+def _in_one_piece(
+    each: Outgoing, content: bytes, offer: Offer, headers: dict[str, str], sent: _Sent
+) -> web.Response:
+    sent.whole = True
+    if offer is _FILE:
+        headers[hdrs.CONTENT_TYPE] = each.content_type()
+        headers[hdrs.CONTENT_DISPOSITION] = _named(f"{each.instance.sop_instance_uid}.dcm")
+        headers[hdrs.ACCEPT_RANGES] = "bytes"
+        return web.Response(body=content, headers=headers)
+    multipart = Multipart()
+    headers[hdrs.CONTENT_TYPE] = multipart.content_type(DICOM)
+    body = b"".join((multipart.head(_part_headers(each)), content, multipart.end))
+    return web.Response(body=body, headers=headers)
 
 
 async def _file(

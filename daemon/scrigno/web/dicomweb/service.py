@@ -53,7 +53,7 @@ def _doors(rooms: Rooms, capabilities: Capabilities, source: FrameSource) -> Ite
     """Yield every route, the most used first: aiohttp looks them through in order."""
     looks = Looks(rooms.clock)
     rendered = RenderedResources(source, Rendering(rooms), looks)
-    retrieve = Retrieve(looks)
+    retrieve = Retrieve(source, looks)
     yield from _retrieving(source, rendered, retrieve, looks)
     for each in _SEARCHED:
         yield Door(method="GET", path=ROOT + each, work=search)
