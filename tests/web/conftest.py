@@ -2,7 +2,7 @@
 """The whole box in this process, on ports of its own, and a client that speaks to its pages."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 from blockbuster import BlockBuster
 
+from declared_answers import checked
 from made_objects import write_series
 from ports import free_port
 from scrigno.app.logs import Logs
@@ -78,6 +79,13 @@ class Client:
 
     async def json(self, method: str, path: str, *, status: int = 200, **more):
         return await (await self.ask(method, path, status=status, **more)).json(content_type=None)
+
+
+@pytest.fixture(autouse=True)
+def _answers_are_as_declared() -> Iterator[None]:
+    """Hold every answer against the type that its route declares."""
+    with checked():
+        yield
 
 
 @pytest.fixture

@@ -97,7 +97,7 @@ class DocumentRoutes:
             ),
             Route(
                 method="GET", path="/instances/{uid}/presentation", work=self.get_presentation,
-                allowed=Permission.VIEW, errors=errors,
+                allowed=Permission.VIEW, errors=errors, answer=dict[str, Any],
                 about="What a key object note, presentation state, RT structure or segmentation"
                       " says of images",
             ),

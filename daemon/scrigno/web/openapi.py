@@ -11,7 +11,7 @@ import msgspec
 from scrigno.access.permissions import Permission
 
 from .errors import PROBLEM_TYPE, STATUS
-from .routes import For, Route, Untyped
+from .routes import For, Own, Route, Unaudited, Untyped
 from .settings_documents import COMPONENTS
 from .shapes import MOST_REPEATED, Binary
 
@@ -96,10 +96,15 @@ def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
         "parameters": _parameters(route, schemas),
         "responses": _responses(route, schemas),
     }
-    if isinstance(route.audit, str) and route.audit:
-        operation["x-audit"] = route.audit
-    elif action := getattr(route.audit, "action", ""):
-        operation["x-audit"] = action
+    match route.audit:
+        case Own(action=action):
+            operation["x-audit"] = action
+        case Unaudited(why=why):
+            operation["x-unaudited"] = why
+        case str(action) if action:
+            operation["x-audit"] = action
+        case _:
+            pass
     if route.body is not None:
         operation["requestBody"] = {
             "required": not route.body_optional,
