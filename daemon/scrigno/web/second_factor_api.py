@@ -2,6 +2,7 @@
 """The second factor: the steps of a log-in after the password, and what an account has set up."""
 
 from collections.abc import Awaitable
+from io import BytesIO
 from typing import Annotated, Any, Final
 
 import segno
@@ -127,8 +128,10 @@ class FactorsAnswer(Answer, kw_only=True):
 
 
 def _secret(made: NewSecret) -> SecretAnswer:
-    qr = segno.make(made.uri, micro=False).svg_inline(scale=4, border=4, light="#fff")
-    return SecretAnswer(secret=made.secret, uri=made.uri, qr=qr)
+    image = BytesIO()  # with its name space, so that it is an image by itself too
+    code = segno.make(made.uri, micro=False)
+    code.save(image, kind="svg", xmldecl=False, nl=False, scale=4, border=4, light="#fff")
+    return SecretAnswer(secret=made.secret, uri=made.uri, qr=image.getvalue().decode("utf-8"))
 
 
 def place_of(request: web.Request) -> Place:
