@@ -62,7 +62,8 @@ def test_nothing_of_the_patient_stays_in_the_file() -> None:
     result, content, _ = copied(image)
     for word in (
         b"Rossi", b"Anna", b"IT-001", b"19640312", b"Verdi", b"Roma", b"Neri", b"ACC00000",
-        b"Bianchi", b"Clinica", b"private text", b"SECRETAE", b"lives alone", b"20240101", b"Gialli", b"hidden",
+        b"Bianchi", b"Clinica", b"private text", b"SECRETAE", b"lives alone", b"20240101",
+        b"Gialli", b"hidden",
         image.StudyInstanceUID.encode(), image.SOPInstanceUID.encode(),
         image.FrameOfReferenceUID.encode(),
     ):  # fmt: skip

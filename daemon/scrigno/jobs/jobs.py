@@ -106,10 +106,8 @@ class Jobs:
     def start_all(self) -> None:
         """Run what waits, from now on; what was interrupted goes on from its last checkpoint."""
         self._wake.set()
-        self._keepers = [
-            asyncio.create_task(self._turns(), name="jobs"),
-            asyncio.create_task(self._purges(), name="jobs-purge"),
-        ]
+        for name, work in (("jobs", self._turns()), ("jobs-purge", self._purges())):
+            self._keepers.append(asyncio.create_task(work, name=name))
 
     async def close(self) -> None:
         """Stop every run at its next step, at most CLOSE_GRACE_S; they go on after the start."""

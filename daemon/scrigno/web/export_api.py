@@ -13,7 +13,7 @@ from scrigno.archive.export_job import KIND, ExportOrder, NothingToExport, manne
 from scrigno.archive.export_sinks import ZipSink
 from scrigno.core.errors import ScrignoError
 
-from .errors import RequestRefused
+from .errors import NotPossible, RequestRefused
 from .import_api import PathText, grant_of
 from .jobs_api import JobAnswer, attachment, job_answer
 from .rooms import Rooms, author_of
@@ -93,7 +93,7 @@ async def start_export(request: web.Request, rooms: Rooms) -> Any:
     """Begin an export."""
     body = await read_body(request, ExportBody, limit=2 << 20)
     if (body.to == "folder") != (body.path is not None):
-        raise RequestRefused("A path is given for an export to a folder, and only then.")
+        raise NotPossible("A path is given for an export to a folder, and only then.")
     if body.path is not None:
         rooms.imports.places().require(body.path)
     order = _order(body)
@@ -145,7 +145,7 @@ async def send_zip(request: web.Request, rooms: Rooms) -> web.StreamResponse:
     query = query_of(request)
     order = ExportOrder(studies=tuple(dict.fromkeys(query["study"])), series=query["series"])
     if not 0 < len(order.studies) <= AT_ONCE_STUDIES:
-        raise RequestRefused(f"1 to {AT_ONCE_STUDIES} studies can be sent at once.")
+        raise NotPossible(f"1 to {AT_ONCE_STUDIES} studies can be sent at once.")
     await require_studies(request, rooms, order.studies)
     leaving = await rooms.exporter.leaving(order.studies, order.series, [sight_of(request)])
     if not leaving.objects:
@@ -182,7 +182,7 @@ ROUTES: Final = (
         method="POST", path="/exports", work=start_export, body=ExportBody, answer=JobAnswer,
         success=201, allowed=_EXPORT, audit=Own("export"),
         about="Export studies as ZIP, disc image, pictures, or into a folder of the box",
-        errors=("place-not-allowed", "not-found", "too-many-jobs"),
+        errors=("place-not-allowed", "not-found", "not-possible", "too-many-jobs"),
     ),
     Route(
         method="GET", path="/exports/studies.zip", work=send_zip, allowed=_EXPORT,
@@ -192,6 +192,6 @@ ROUTES: Final = (
             Query("study", Uid, many=True, required=True),
             Query("series", Uid, many=True),
         ),
-        errors=("not-found", "nothing-to-export", "export-too-large"),
+        errors=("not-found", "not-possible", "nothing-to-export", "export-too-large"),
     ),
 )  # fmt: skip

@@ -14,7 +14,7 @@ from msgspec import Meta
 from scrigno.access.permissions import Permission
 from scrigno.archive.import_uploads import Upload
 
-from .errors import RequestRefused
+from .errors import NotPossible, RequestRefused
 from .import_api import UploadId
 from .rooms import Rooms, author_of
 from .routes import Route, Unaudited
@@ -102,7 +102,7 @@ async def get_upload(request: web.Request, rooms: Rooms) -> Any:
 
 async def head_upload(request: web.Request, rooms: Rooms) -> web.Response:
     """Tell how far a file is, by headers alone."""
-    return web.Response(headers=_headers(_mine(request, rooms)))
+    return web.Response(headers=_headers(_mine(request, rooms)), content_type="application/json")
 
 
 async def append_upload(request: web.Request, rooms: Rooms) -> web.Response:
@@ -111,7 +111,7 @@ async def append_upload(request: web.Request, rooms: Rooms) -> web.Response:
     if request.content_type != PIECE_TYPE:
         raise RequestRefused(f"The content type of a piece is {PIECE_TYPE}.")
     if not (offset.isascii() and offset.isdigit()) or len(offset) > 15:
-        raise RequestRefused(f"{OFFSET_HEADER} says from which byte on the piece is.")
+        raise NotPossible(f"{OFFSET_HEADER} says from which byte on the piece is.")
     upload = await rooms.imports.uploads.append(
         path_of(request)["upload"],
         author=author_of(request),
@@ -158,7 +158,9 @@ ROUTES: Final = (
         method="PATCH", path="/uploads/{upload}", work=append_upload, params=_ONE, answer=None,
         allowed=_IMPORT, about="Send the next piece of a file, from Upload-Offset on", audit=_WHY,
         body={"type": "string", "format": "binary"}, body_types=(PIECE_TYPE,),
-        errors=("unknown-upload", "upload-conflict", "upload-damaged", "uploads-full"),
+        errors=(
+            "unknown-upload", "upload-conflict", "upload-damaged", "uploads-full", "not-possible",
+        ),
     ),
     Route(
         method="DELETE", path="/uploads/{upload}", work=remove_upload, params=_ONE, answer=None,
