@@ -187,14 +187,21 @@ async def test_without_any_volume_a_save_is_kept_and_not_called_safe(box: Readin
 
 @pytest.mark.spec("VW-5")
 async def test_a_damaged_file_is_passed_over_and_a_foreign_one_too(box: ReadingBox) -> None:
+    other = of_study("9.9", Kind.NOTE)
+    await box.reading.save(other, {"text": "moved by hand"}, author="anna", expected=0)
+    await box.paid()
+    for name in box.names:
+        (moved,) = box.files(name)
+        moved.rename(moved.with_name("000002.json"))
     await note(box, "good", 0)
     await box.paid()
-    (path,) = box.files("data")
+    path = next(each for each in box.files("data") if STUDY in str(each))
     content = json.loads(path.read_text())
     content["document"]["content"]["text"] = "forged"
     path.write_text(json.dumps(content))
     twin = path.with_name("000007.json")
-    twin.write_bytes(box.files("backup1")[0].read_bytes())
+    good = next(each for each in box.files("backup1") if STUDY in str(each))
+    twin.write_bytes(good.read_bytes())
     (path.parent / "junk.json").write_bytes(b"\xff\x00{")
     await box.stop()
     shutil.rmtree(box.root / "state")
@@ -206,6 +213,7 @@ async def test_a_damaged_file_is_passed_over_and_a_foreign_one_too(box: ReadingB
             await asyncio.sleep(0.05)
     found = await box.reading.documents.history(NOTE, 2**53, 10)
     assert [(each.number, each.content["text"]) for each in found] == [(1, "good")]
+    assert await box.reading.documents.get(other) is None
 
 
 @pytest.mark.spec("ST-7", "VW-5")

@@ -130,7 +130,8 @@ async def test_what_is_not_seen_has_no_note_and_who_may_not_write_does_not(box, 
     guest = await limited(anna, {Permission.VIEW}, [one])
     for part in (
         "note", "note/versions", "note/versions/1", "labels", "report-state", "annotations",
-        "annotations/mine", "key-images", "key-images/mine", "viewer-state", "shares",
+        "annotations/mine", "annotations/mine/versions", "key-images", "key-images/mine",
+        "viewer-state", "shares",
     ):  # fmt: skip
         answer = await box.http.get(
             box.api(f"/studies/{two}/{part}"), headers={"Authorization": f"Bearer {guest.token}"}
