@@ -2,7 +2,7 @@
 """Name in webui/package-lock.json the parts for other platforms that a registry did not have.
 
 `npm ci` refuses a lock that leaves out an optional part, even one for another operating system.
-A mirror that holds this platform's parts only gives such a lock at `npm install`; run this after it.
+A mirror that holds the parts of one platform gives such a lock at `npm install`: run this after.
 """
 
 import json
