@@ -82,6 +82,16 @@ def test_every_lossless_codec_gives_the_same_colours(syntax, encode, photometric
     assert np.array_equal(frame.array, COLOUR)
 
 
+def test_lossy_htj2k_does_not_run_over_at_white() -> None:
+    x = np.arange(64)
+    stripes = np.where((x // 3 % 2)[:, None, None] == 0, 255, 0)
+    colours = np.broadcast_to(stripes, (64, 64, 3)).astype(np.uint8)
+    codestream = imagecodecs.htj2k_encode(np.ascontiguousarray(colours), reversible=False)
+    source = compressed(image(colours), [codestream], "1.2.840.10008.1.2.4.203")
+    difference = np.abs(source.frame(0).array.astype(int) - colours)
+    assert difference.max() < 60
+
+
 def test_negative_values_keep_their_sign_in_every_codec() -> None:
     signed = GREY12.astype(np.int16) - 2048
     for syntax, codestream in (
@@ -263,8 +273,11 @@ def test_frames_in_fragments_are_found_by_every_kind_of_table() -> None:
         position += sum(8 + len(each) for each in group)
     fragments = [each for group in groups for each in group]
     basic = film_of(items(struct.pack("<3I", *offsets), *fragments))
-    unaided = film_of(items(b"", *fragments))  # by the end markers of the codestreams
-    for source in (basic, unaided):
+    # by the end markers of the codestreams
+    unaided = film_of(items(b"", *fragments))
+    misled = film_of(items(struct.pack("<3I", 0, 5, 9), *fragments))
+    backwards = film_of(items(struct.pack("<3I", 0, offsets[2], offsets[1]), *fragments))
+    for source in (basic, unaided, misled, backwards):
         for index, array in enumerate(arrays):
             assert np.array_equal(source.frame(index).array, array)
 
