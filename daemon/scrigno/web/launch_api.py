@@ -356,7 +356,8 @@ def _key_route(method: str, path: str, work: Work) -> Route:
         allowed=For.ANYBODY,
         about="The public key of a new one-time code: encrypt id=…&password=… with it",
         query=_FORMAT,
-        answer=dict[str, Any], answers=("text/plain", "application/json", "application/xml"),
+        answer=dict[str, Any],
+        answers=("text/plain", "application/json", "application/xml"),
         audit=Unaudited("a key alone opens nothing"),
         errors=("launch-off", "too-many-codes", "cross-origin"),
     )
