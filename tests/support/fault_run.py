@@ -137,7 +137,7 @@ class Rig:
             self._stack.callback(disk.close)
         self.box = RunningBox(self.root)
         self._stack.callback(self.box.kill, signal.SIGKILL)
-        self.box.start(wait_s=60, **self.row.environment)
+        self.box.start(wait_s=120, **self.row.environment)
         claimed = self.box.cli("claim", "--user", USER, stdin=PASSWORD + "\n")
         assert claimed.returncode == 0, claimed.stderr
         self.token = self.login()
@@ -186,7 +186,7 @@ class Rig:
         if process is not None and process.poll() is not None and not self.expect_exit:
             self.unexpected_exits += 1
             self.box.process = None
-            self.box.start(wait_s=60, **self.row.environment)
+            self.box.start(wait_s=120, **self.row.environment)
 
     def until(self, condition: Callable[[], Any], limit_s: float, what: str) -> float:
         """Wait for a condition; returns the seconds, raises AssertionError past the limit."""
@@ -260,7 +260,7 @@ class Rig:
 
     def restart(self, **environment: str) -> float:
         """Start the daemon again; returns the seconds until it takes associations."""
-        took = self.box.start(wait_s=60, **{**self.row.environment, **environment})
+        took = self.box.start(wait_s=120, **{**self.row.environment, **environment})
         self.expect_exit = False
         if self.away:
             self.away[-1] = (self.away[-1][0], time.monotonic())

@@ -94,7 +94,7 @@ class RunningBox:
         """End the daemon by a signal and wait for its end."""
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(number)
-            self.process.wait(30)
+            self.process.wait(60)
         self.process = None
 
     def cli(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
