@@ -292,7 +292,8 @@ ROUTES: Final = (
     Route(
         method="GET", path=r"/jobs/{id:\d+}/results/{number:\d+}", work=get_job_result,
         about="A file that it made, whole or in parts (Range)", audit=Own("export"),
-        answers="application/octet-stream", also=(206, 304, 416),
+        answers=("application/zip", "application/x-iso9660-image", "application/octet-stream"),
+        also=(206, 304, 416),
         errors=("unknown-job", "not-found", "not-allowed"),
     ),
 )  # fmt: skip
