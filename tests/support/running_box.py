@@ -69,7 +69,7 @@ class RunningBox:
         path = self.root / "daemon.log"
         return path.read_text(errors="replace") if path.exists() else ""
 
-    def start(self, *, wait_s: float = 20, **environment: str) -> float:
+    def start(self, *, wait_s: float = 90, **environment: str) -> float:
         """Start the daemon and wait until it takes associations; returns the seconds it took."""
         began = time.monotonic()
         with (self.root / "daemon.log").open("ab") as log:
