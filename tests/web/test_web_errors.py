@@ -16,7 +16,7 @@ ELSEWHERE = {
     "dicom-association-lost", "dicom-association-rejected", "dicom-connect-failed",
     "dicom-network", "dicom-no-answer", "dicom-no-context", "dicom-unreadable-pdu",
     "facts-unreadable", "identifier-mismatch", "identifier-unreadable", "imaging-failed",
-    "internal-error", "internal-fault", "move-destination-unknown", "no-presentation-context",
+    "internal-error", "internal-fault", "move-destination-unknown", "no-presentation-context", "retrieve-failed",
     "refused-by-daemon", "source-failed",
 }  # fmt: skip
 
