@@ -16,8 +16,8 @@ ELSEWHERE = {
     "dicom-association-lost", "dicom-association-rejected", "dicom-connect-failed",
     "dicom-network", "dicom-no-answer", "dicom-no-context", "dicom-unreadable-pdu",
     "facts-unreadable", "identifier-mismatch", "identifier-unreadable", "imaging-failed",
-    "internal-error", "internal-fault", "move-destination-unknown", "no-presentation-context", "retrieve-failed",
-    "refused-by-daemon", "source-failed",
+    "internal-error", "internal-fault", "move-destination-unknown", "no-presentation-context",
+    "not-readable", "refused-by-daemon", "retrieve-failed", "source-failed",
 }  # fmt: skip
 
 
