@@ -91,9 +91,7 @@ def test_a_jpeg_ls_bomb_is_not_decoded() -> None:
 
 
 def test_a_jpeg_xl_bomb_is_not_decoded() -> None:
-    bomb = imagecodecs.jpegxl_encode(
-        np.zeros((3000, 3000), np.uint8), lossless=True, effort=1
-    )
+    bomb = imagecodecs.jpegxl_encode(np.zeros((3000, 3000), np.uint8), lossless=True, effort=1)
     assert len(bomb) < 10_000
     refused(lambda: frame_of(bomb, "1.2.840.10008.1.2.4.110").frame(0))
 
