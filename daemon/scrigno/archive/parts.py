@@ -72,18 +72,27 @@ class Parts:
                     self._retrieval.on_suspect(instance)
             if offset >= end:
                 return
-        if offset < end:
-            memory = await self._retrieval.memfd(instance)
-            try:
-                while offset < end:
-                    # memory: nothing here can wait for a disk
-                    chunk = os.pread(memory, min(CHUNK_BYTES, end - offset), offset)
-                    if not chunk:
-                        return
-                    offset += len(chunk)
-                    yield chunk
-            finally:
-                os.close(memory)
+        async with aclosing(self._of_whole(instance, offset, end)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def _of_whole(
+        self, instance: StoredInstance, offset: int, end: int
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield a part of the object that was read and checked as a whole."""
+        if offset >= end:
+            return
+        memory = await self._retrieval.memfd(instance)
+        try:
+            while offset < end:
+                # memory: nothing here can wait for a disk
+                chunk = os.pread(memory, min(CHUNK_BYTES, end - offset), offset)
+                if not chunk:
+                    return
+                offset += len(chunk)
+                yield chunk
+        finally:
+            os.close(memory)
 
     def _online(self, instance: StoredInstance) -> list[Volume]:
         held = set(instance.held_by())
