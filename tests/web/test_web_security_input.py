@@ -50,6 +50,10 @@ async def problem(answer) -> tuple[int, str]:
 
 async def test_a_deeply_nested_body_is_refused_at_once(box, anna):
     headers = {"Authorization": f"Bearer {anna.token}", "Content-Type": "application/json"}
+    too_deep = '{"settings":' + '{"a":' * 40 + "1" + "}" * 41  # no parser would mind this one
+    async with box.http.patch(box.api("/settings"), data=too_deep, headers=headers) as answer:
+        assert await problem(answer) == (400, "bad-body")
+        assert "more than 32 deep" in (await answer.json(content_type=None))["detail"]
     for text in (
         "[" * 30_000,
         '{"a":' * 10_000 + "1" + "}" * 10_000,
