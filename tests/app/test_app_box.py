@@ -196,7 +196,7 @@ def test_the_daemon_ends_by_itself_when_asked_and_leaves_nothing_in_its_way(
 @pytest.mark.spec("BX-4")
 def test_what_make_run_prints_is_all_one_needs_to_send_the_first_image(tmp_path: Path) -> None:
     checkout = tmp_path / "checkout"
-    for name in ("daemon", "tools", "webui"):
+    for name in ("daemon", "tools", "webui/dist"):
         shutil.copytree(ROOT / name, checkout / name)
     environment = {
         **os.environ,

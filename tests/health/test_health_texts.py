@@ -37,7 +37,7 @@ def _parts(text: AlertText) -> dict[str, str]:
 
 def test_the_languages_of_the_pages_are_the_languages_of_the_alerts() -> None:
     assert sorted(CATALOGUES) == LANGUAGES
-    pages = {path.stem for path in (ROOT / "webui" / "locales").glob("*.json")}
+    pages = {path.stem for path in (ROOT / "webui" / "public" / "locales").glob("*.json")}
     assert set(LANGUAGES) == pages
 
 

@@ -17,7 +17,9 @@ PLURALS = {"en": {"one", "other"}, "it": {"one", "other"}, "fr": {"one", "other"
 
 
 def catalogue(language: str) -> dict[str, str | dict[str, str]]:
-    return json.loads((WEBUI / "locales" / f"{language}.json").read_text(encoding="utf-8"))
+    return json.loads(
+        (WEBUI / "public" / "locales" / f"{language}.json").read_text(encoding="utf-8")
+    )
 
 
 def placeholders(text: str | dict[str, str]) -> set[str]:
@@ -26,7 +28,9 @@ def placeholders(text: str | dict[str, str]) -> set[str]:
 
 
 def scripts() -> str:
-    return "\n".join(path.read_text() for path in sorted((WEBUI / "scripts").rglob("*.js")))
+    sources = (path for path in sorted((WEBUI / "src").rglob("*")) if ".test." not in path.name)
+    kinds = {".js", ".ts", ".tsx"}
+    return "\n".join(path.read_text() for path in sources if path.suffix in kinds)
 
 
 @pytest.mark.spec("VW-8")
@@ -45,7 +49,7 @@ def test_no_key_is_missing_empty_or_too_much(language: Language):
 
 @pytest.mark.spec("VW-8")
 def test_there_is_a_catalogue_for_each_language_of_the_box_and_no_other():
-    found = {path.stem for path in (WEBUI / "locales").glob("*.json")}
+    found = {path.stem for path in (WEBUI / "public" / "locales").glob("*.json")}
     assert found == set(Language)
     named = re.search(r"LANGUAGES = \{(.*?)\}", scripts(), re.DOTALL)
     assert named

@@ -82,7 +82,7 @@ function EmptyArchive() {
   useEffect(() => {
     place.current?.replaceChildren(emptyArchive(status.value));
   }, [JSON.stringify(status.value?.providers)]);
-  return <div ref={place} style={{ display: "contents" }} />;
+  return <div ref={place} class="contents" />;
 }
 
 /** Draw the list into `place`, as the query of its address wants it; returns what ends it. */
