@@ -138,6 +138,16 @@ def write_probe(folder: int) -> None:
         os.close(fd)
 
 
+def probe_writing(folder: int, marker: str) -> None:
+    """Do `write_probe`; a disk that takes no writes must at least read, else that error counts."""
+    try:
+        write_probe(folder)
+    except OSError as error:
+        if refusal(error).kind in (ErrorKind.READONLY, ErrorKind.DENIED):
+            read_probe(folder, marker)
+        raise
+
+
 def read_probe(folder: int, name: str) -> None:
     """Read a small file past the cache; raises OSError when the disk cannot.
 
@@ -201,18 +211,26 @@ def hash_file(fd: int, head: int, alive: Alive) -> tuple[bytes, int, bytes]:
 
 
 def hash_in_steps(fd: int, step: int) -> Iterator[tuple[bytes, int]]:
-    """Read as `hash_file` does and stop after each `step` bytes; yields digest and size so far."""
+    """Read past the cache and stop after each `step` bytes; yields digest and size so far.
+
+    Closes `fd` in the end.
+    """
     hasher, size, stop = hashlib.sha256(), 0, step
     buffer = bytearray(min(1 << 20, step))
     view = memoryview(buffer)
-    while count := os.preadv(fd, [buffer], size):
-        hasher.update(view[:count])
-        size += count
-        if size >= stop:
-            os.posix_fadvise(fd, 0, size, os.POSIX_FADV_DONTNEED)
-            stop = size + step
-            yield b"", size
-    yield hasher.digest(), size
+    try:
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        while count := os.preadv(fd, [buffer], size):
+            hasher.update(view[:count])
+            size += count
+            if size >= stop:
+                os.posix_fadvise(fd, 0, size, os.POSIX_FADV_DONTNEED)
+                stop = size + step
+                yield b"", size
+        yield hasher.digest(), size
+    finally:
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(fd)
 
 
 def into_memory(fd: int, offset: int, length: int, alive: Alive) -> tuple[int, int]:

@@ -34,12 +34,10 @@ from .files import (
     into_memory,
     names_in,
     preallocate,
-    read_probe,
-    refusal,
+    probe_writing,
     reserve_bytes,
     walk_folder,
     write_all,
-    write_probe,
 )
 from .folders import Directory, Folders, mount_id
 from .key_turns import KeyTurns
@@ -208,12 +206,7 @@ class Tree:
         space = self.space()
         if space.total_inodes and not space.free_inodes:
             return space  # no new file can be made, and that is what is to be told
-        try:
-            write_probe(root.fd)
-        except OSError as error:
-            if refusal(error).kind in (ErrorKind.READONLY, ErrorKind.DENIED):
-                read_probe(root.fd, MARKER_NAME)
-            raise
+        probe_writing(root.fd, MARKER_NAME)
         return self.space()
 
     # -- writing -----------------------------------------------------------------------------
@@ -531,13 +524,7 @@ class Tree:
 
     def digest_in_steps(self, key: str, step: int) -> Iterator[tuple[bytes, int]]:
         """Read as `digest` does and pause after each `step` bytes; the last has the digest."""
-        fd = self._open_file(key)
-        try:
-            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-            yield from hash_in_steps(fd, step)
-        finally:
-            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-            os.close(fd)
+        yield from hash_in_steps(self._open_file(key), step)
 
     def beside(self, key: str) -> bytes | None:
         """Return the digest kept beside an object, None when there is none."""
