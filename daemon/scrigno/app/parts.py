@@ -145,12 +145,8 @@ async def start(config: BootConfig, logs: Logs, starter: Starter) -> Parts:
     await jobs.open()
     uploads = make_uploads(config, settings, common)
     await uploads.open()
-    exporter = Exporter(
-        catalogue=stores.catalogue, retrieval=archive.retrieval, imaging=imaging
-    )
-    imports = tie_jobs(
-        jobs, settings, stores, archive, imaging, uploads, exporter, config, common
-    )
+    exporter = Exporter(catalogue=stores.catalogue, retrieval=archive.retrieval, imaging=imaging)
+    imports = tie_jobs(jobs, settings, stores, archive, imaging, uploads, exporter, config, common)
     reading = make_reading(config, stores, common, audit)
     starter.on_stop("reading", reading.close)
     await reading.open()
