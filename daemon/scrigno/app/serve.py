@@ -13,6 +13,7 @@ from typing import Final
 from scrigno import __version__
 from scrigno.core.clock import SystemClock
 from scrigno.core.errors import CommandError, ConfigError, ScrignoError
+from scrigno.host.process import begin_anew
 from scrigno.settings.boot import load_config
 from scrigno.settings.schema import BootConfig
 
@@ -46,7 +47,7 @@ def serve(config_path: Path, *, welcome: bool) -> int:
                 logs.close()
         if code == ANEW:
             # the same process, so that whoever supervises it, or waits for it, sees no end
-            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - ourselves
+            begin_anew()
         return code
     except ConfigError as error:
         sys.stderr.write(f"scrigno: {error.sentence()}\n")

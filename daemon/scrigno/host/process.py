@@ -17,7 +17,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 import scrigno
 from scrigno.core.errors import ScrignoError
@@ -208,3 +208,11 @@ def _spawn(
                 next_step="Install the package it comes from.",
             ) from error
         raise
+
+
+def begin_anew() -> NoReturn:
+    """Become a new run of this very command, in the same process: whoever waits for it sees no end.
+
+    The caller has closed everything; open descriptors that are inheritable would stay open.
+    """
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - ourselves

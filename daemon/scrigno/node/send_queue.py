@@ -146,10 +146,9 @@ class SendQueue:
     def start(self) -> None:
         """Send what waits, from now on."""
         self._wake.set()
-        self._keepers = [
-            asyncio.create_task(self._turns(), name="send queue"),
-            asyncio.create_task(self._purges(), name="send queue purge"),
-        ]
+        turns = asyncio.create_task(self._turns(), name="send queue")
+        purges = asyncio.create_task(self._purges(), name="send queue purge")
+        self._keepers = [turns, purges]
 
     async def close(self) -> None:
         """Stop each course after the object in hand, at most CLOSE_GRACE_S. Idempotent."""
