@@ -21,7 +21,9 @@ NO_NULL: Final = r"^[^\x00]*$(?!\x00)"
 Word = Annotated[str, Meta(min_length=1, max_length=64, pattern=LINE)]
 Line = Annotated[str, Meta(max_length=256, pattern=LINE)]
 Text = Annotated[str, Meta(max_length=1024, pattern=NO_NULL)]
-Uid = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[0-9]+(\.[0-9]+)*$(?!\n)")]
+Uid = Annotated[
+    str, Meta(min_length=1, max_length=64, pattern=r"^[0-9A-Za-z][0-9A-Za-z._-]*$(?!\n)")
+]
 Frame = Annotated[int, Meta(ge=1, le=1_000_000)]
 Coordinate = Annotated[float, Meta(ge=-1e6, le=1e6)]
 Number = Annotated[float, Meta(ge=-1e12, le=1e12)]

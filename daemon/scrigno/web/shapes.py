@@ -38,7 +38,10 @@ Word = Annotated[str, Meta(min_length=1, max_length=64, pattern=ONE_LINE)]
 Line = Annotated[str, Meta(max_length=256, pattern=ONE_LINE)]
 Text = Annotated[str, Meta(max_length=1024, pattern=NO_NULL)]
 LongText = Annotated[str, Meta(max_length=16384, pattern=NO_NULL)]
-Uid = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[0-9]+(\.[0-9]+)*$(?!\n)")]
+# not only digits and dots: what devices and de-identifiers write instead is kept and must open
+Uid = Annotated[
+    str, Meta(min_length=1, max_length=64, pattern=r"^[0-9A-Za-z][0-9A-Za-z._-]*$(?!\n)")
+]
 Moment = Annotated[str, Meta(max_length=40, extra_json_schema={"format": "date-time"})]
 # A time in a body; read by `time_of`.
 Time = Annotated[

@@ -23,7 +23,6 @@ from scrigno.catalogue.records import (
 )
 from scrigno.catalogue.studies import FILTERS
 from scrigno.core.sight import Sight
-from scrigno.core.uids import is_uid
 
 from .answers import PersonNameAnswer, at, moment, person
 from .errors import NotFound, NotPossible, RequestRefused
@@ -312,14 +311,6 @@ async def list_columns(_request: web.Request, _rooms: Rooms) -> Any:
         ],
         operators=list(FilterOperator),
     )
-
-
-def uid_of(request: web.Request, name: str = "uid") -> str:
-    """Return the UID in the path; raises NotFound for what is none."""
-    uid = request.match_info[name]
-    if not is_uid(uid):
-        raise NotFound("This is no DICOM UID.")
-    return uid
 
 
 async def get_study(request: web.Request, rooms: Rooms) -> Any:
