@@ -250,7 +250,10 @@ class Box:
             self.taking.on_debt = self.replicator.nudge
             self.replicator.start()
         self.retrieval = Retrieval(
-            volumes=self.volumes, staging=self.staging, counters=self.counters
+            volumes=self.volumes,
+            staging=self.staging,
+            counters=self.counters,
+            anew=self.catalogue.instance,
         )
         self.mender = Mender(
             catalogue=self.catalogue,

@@ -156,6 +156,26 @@ async def test_staging_is_read_when_no_volume_can_be(box: Box, one: Made) -> Non
         await box.retrieval.memfd(row)
 
 
+@pytest.mark.spec("ST-3")
+@pytest.mark.parametrize("one", [SMALL, LARGE], ids=["small", "large"])
+async def test_a_retrieval_that_began_before_the_copies_were_made_finds_them(
+    box: Box, one: Made
+) -> None:
+    await box.store(one)
+    before = await box.catalogue.instance(one.uid)
+    assert before is not None
+    first, *others = before.held_by()
+    assert not others
+    assert before.staged_as is not None
+    for volume in box.volumes.ordered:
+        await box.replicator.pay(volume)
+    await box.replicator.tidy()
+    assert await box.staged() == 0
+    (box.root / first / before.key).unlink()  # the one copy that it knows of is lost
+    assert await whole(box.retrieval.open(before).chunks) == one.file
+    os.close(await box.retrieval.memfd(before))
+
+
 async def test_without_any_copy_the_reader_is_told_why(box: Box) -> None:
     row = await stored_twice(box, SMALL)
     for volume in box.volumes.ordered:

@@ -38,7 +38,15 @@ def test_nothing_that_stands_in_an_image_runs_in_the_pages(browser: Browser, tmp
         path = _hostile(tmp_path / "hostile")
     done = browser.box.cli("import", str(path))
     assert done.returncode == 0, done.stdout + done.stderr
-    browser.expected.append("Autofocus processing was blocked")
+    uid = str(pydicom.dcmread(path).StudyInstanceUID)
+    try:
+        _look(browser)
+    finally:  # the box is shared with other tests
+        gone = browser.box.cli("delete-study", uid, "--reason", "test")
+        assert gone.returncode == 0, gone.stdout + gone.stderr
+
+
+def _look(browser: Browser) -> None:
     browser.log_in()
     browser.until_text(".page", "<img src=x")
     assert browser.script("return window.ran || 0") == 0

@@ -167,7 +167,11 @@ def make_archive(
     )
     verifier = Verifier(catalogue=catalogue, mender=mender, counters=counters, clock=clock)
     retrieval = Retrieval(
-        volumes=volumes, staging=staging, counters=counters, on_suspect=verifier.suspect
+        volumes=volumes,
+        staging=staging,
+        counters=counters,
+        on_suspect=verifier.suspect,
+        anew=catalogue.instance,
     )
     rebuilder = Rebuilder(
         catalogue=catalogue,

@@ -16,13 +16,14 @@ import hashlib
 import logging
 import os
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from scrigno.catalogue.records import StoredInstance
 from scrigno.core.counters import Counters
+from scrigno.core.errors import ScrignoError
 from scrigno.imaging.errors import NotDicom
 from scrigno.imaging.part10 import split
 from scrigno.volumes.staging import Staging, StagingFailed, StagingFull
@@ -70,8 +71,14 @@ class Retrieval:
         staging: Staging,
         counters: Counters,
         on_suspect: Callable[[StoredInstance], None] = lambda instance: None,
+        anew: Callable[[str], Awaitable[StoredInstance | None]] | None = None,
     ) -> None:
-        """`on_suspect` is told of an object one of whose copies turned out missing or damaged."""
+        """`on_suspect` is told of an object one of whose copies turned out missing or damaged.
+
+        `anew` tells where an object stands by now: a long retrieval knows where it stood when it
+        began, and meanwhile other volumes have their copies and staging let it go.
+        """
+        self._anew = anew
         self._volumes = volumes
         self._staging = staging
         self._counters = counters
@@ -171,22 +178,45 @@ class Retrieval:
         While copies answer they are asked one after the other, staging last. One that is silent is
         asked again beside all others, and `drop` is given what comes second.
         """
-        sources = self._sources(instance)
-        staged = instance.staged_as is not None
-        for place, volume in enumerate(sources):
-            last = place + 1 == len(sources) and not staged
+        tried: set[Volume] = set()
+        for volume in self._sources(instance):
+            tried.add(volume)
             try:
-                async with asyncio.timeout(None if last else patience_s):
+                async with asyncio.timeout(patience_s):
                     found = await fetch(instance, volume)
             except TimeoutError:
                 self._silent(volume)
-                rest = [fetch(instance, each) for each in (*sources[place + 1 :], volume)]
-                if staged:
+                instance = await self._as_it_stands(instance)
+                others = [each for each in self._sources(instance) if each not in tried]
+                rest = [fetch(instance, each) for each in (*others, volume)]
+                if instance.staged_as is not None:
                     rest.append(from_staging(instance))
-                return await _first(rest, drop)
+                first = await _first(rest, drop)
+                found = first
+                tried.update(others)
+                break
             if found is not None:
                 return found
-        return await from_staging(instance) if staged else None
+        else:
+            found = await from_staging(instance) if instance.staged_as is not None else None
+        if found is not None:
+            return found
+        instance = await self._as_it_stands(instance)
+        late = [fetch(instance, each) for each in self._sources(instance) if each not in tried]
+        if not late:
+            return None
+        return await _first(late, drop)
+
+    async def _as_it_stands(self, instance: StoredInstance) -> StoredInstance:
+        """Return the row of the object as it is now; the one given when it cannot be had."""
+        if self._anew is None:
+            return instance
+        try:
+            fresh = await self._anew(instance.sop_instance_uid)
+        except ScrignoError:
+            return instance  # the index is away: what was known must do
+        same = fresh is not None and fresh.digest == instance.digest
+        return fresh if fresh is not None and same else instance
 
     def _silent(self, volume: Volume) -> None:
         self._counters.add("retrieve_failovers", volume=volume.spec.name, kind="silent")
@@ -248,6 +278,7 @@ class Retrieval:
         position = 0
         waiting: deque[Volume | None] = deque(self._sources(instance))
         silent: set[Volume] = set()
+        tried = set(self._sources(instance))
         if instance.staged_as is not None:
             waiting.append(None)  # staging
         while waiting:
@@ -272,6 +303,10 @@ class Retrieval:
                     self._damaged(instance, volume.spec.name)
             if position >= instance.size:
                 return
+            if not waiting:
+                fresh = self._sources(await self._as_it_stands(instance))
+                waiting.extend(each for each in fresh if each not in tried)
+                tried.update(fresh)
         raise self._unavailable(instance)
 
     def _comes_again(self, instance: StoredInstance, volume: Volume, error: Exception) -> bool:
