@@ -18,7 +18,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """
     if config.pluginmanager.hasplugin("rerunfailures"):
         for item in items:
-            if item.get_closest_marker("timing"):
+            # a real browser that draws by the processor is waited for: its waits are times
+            in_browser = "browser" in item.path.parts
+            if in_browser or item.get_closest_marker("timing"):
                 item.add_marker(pytest.mark.flaky(reruns=1))
 
 
