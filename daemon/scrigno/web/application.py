@@ -65,7 +65,7 @@ from .series_metadata import SeriesMetadata
 def build_app(rooms: Rooms, *, pages_folder: Path) -> web.Application:
     """Return the application; the caller runs it on an AppRunner and owns all rooms.
 
-    `pages_folder` is `webui/` of a checkout or the installed pages; it is read at start-up.
+    `pages_folder` is `webui/dist` of a checkout or the installed pages; it is read at start-up.
     """
     app = web.Application(
         middlewares=[

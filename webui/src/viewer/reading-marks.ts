@@ -97,6 +97,10 @@ export class ReadingMarks {
     this.#waiting = this.#waiting.filter((record) => !putBack(record));
   }
 
+  isOwn(mark: string): boolean {
+    return !this.#others.has(mark);
+  }
+
   isKey(uid: string, frame: number): boolean {
     return this.#images.some(
       (each) => each.sop_instance_uid === uid && (each.frame ?? 1) === frame,

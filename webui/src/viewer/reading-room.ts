@@ -56,6 +56,7 @@ export function readingRoom(parameters: Map<string, string>): {
     lighterWanted: () => {
       location.hash = `${location.hash.replace(/&mode=\w+/, "")}&mode=rendered`;
     },
+    isOwn: (mark) => marks?.isOwn(mark) ?? true,
     described: () => marks?.described(),
     keyImageToggled: (uid, frame) => {
       marks?.toggleKey(uid, frame);

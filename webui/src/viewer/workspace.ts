@@ -6,6 +6,7 @@ import { t } from "../i18n.js";
 import type { Desk } from "./commands";
 import {
   marks,
+  pickedMarks,
   redoMark,
   referenceLines,
   removeMark,
@@ -25,6 +26,8 @@ export interface WorkspaceEvents {
   emptied(views: readonly PaneView[]): void;
   /** The active pane, its series, its window or its place has changed. */
   changed(): void;
+  /** Tell whether a mark is the reader's own; those of others stay. */
+  isOwn(mark: string): boolean;
   /** The images of a series are known now. */
   described(): void;
   /** Something cannot be done; `key` names the text that says why. */
@@ -238,11 +241,13 @@ export class Workspace implements Desk {
   }
 
   deleteMark(): void {
-    const last = marks().at(-1);
-    if (last?.annotationUID) {
-      removeMark(last.annotationUID);
-      this.active.pane?.render();
-    }
+    const own = marks().flatMap(({ annotationUID: id }) =>
+      id && this.#events.isOwn(id) ? id : [],
+    );
+    const picked = pickedMarks().filter((id) => own.includes(id));
+    const gone = picked.length ? picked : own.slice(-1);
+    for (const id of gone) removeMark(id);
+    if (gone.length) for (const view of this.#views) view.pane?.render();
   }
 
   undo(): void {

@@ -88,6 +88,7 @@ function SeriesCard({ study, series }: { study: string; series: Series }) {
 /** Note and labels, saved as one writes. */
 function Words({ uid }: { uid: string }) {
   const [state, setState] = useState<SaveState | null>(null);
+  const [refused, setRefused] = useState("");
   const [made] = useState(() => ({
     note: signal(""),
     labels: signal(""),
@@ -124,7 +125,9 @@ function Words({ uid }: { uid: string }) {
         };
         setReady(true);
       })
-      .catch(() => {});
+      .catch((error: { name?: string; sentence?: () => string }) => {
+        if (!controller.signal.aborted) setRefused(error.sentence?.() ?? t("problem.unknown"));
+      });
     return () => {
       controller.abort();
       stop();
@@ -165,7 +168,7 @@ function Words({ uid }: { uid: string }) {
         />
       </label>
       <p class="muted" role="status">
-        {state ? t(`viewer.save.${state}`) : ""}
+        {refused || (state ? t(`viewer.save.${state}`) : "")}
       </p>
     </>
   );

@@ -117,6 +117,9 @@ const history = utilities.HistoryMemo.DefaultHistoryMemo;
 export const undoMark = (): void => history.undo();
 export const redoMark = (): void => history.redo();
 
+/** The marks that somebody picked, by their ids. */
+export const pickedMarks = (): string[] => annotation.selection.getAnnotationsSelected();
+
 export function removeMark(uid: string): void {
   annotation.state.removeAnnotation(uid);
 }
